@@ -1,0 +1,1 @@
+//! Number spaces, pools, selection, sharing and ledger blocks; pure.

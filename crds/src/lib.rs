@@ -1,0 +1,1 @@
+//! The custom resources of portolan.dev and their CEL rules.

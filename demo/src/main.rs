@@ -1,0 +1,2 @@
+//! cargo demo: the controller on an embedded API server.
+fn main() {}

@@ -1,0 +1,1 @@
+//! Shared words of Portolan: keys, families, numbers, reasons.

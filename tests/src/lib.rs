@@ -1,0 +1,1 @@
+//! Suites: conformance, end to end, crash and load.

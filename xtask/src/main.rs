@@ -1,0 +1,2 @@
+//! cargo xtask test and friends.
+fn main() {}
