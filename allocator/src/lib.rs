@@ -1,1 +1,24 @@
-//! Number spaces, pools, selection, sharing and ledger blocks; pure.
+//! Which number a Service gets, and why not. Pure: no Kubernetes client, no async, no clock.
+//!
+//! * [`RangeSet`]: what a user wrote, as sorted ranges; never materialised.
+//! * [`NumberSpace`]: which numbers of one space are taken; finds the lowest free one quickly.
+//! * [`Pool`]: a user's statement of which numbers may be handed out, to whom.
+//! * [`Allocator`]: pools plus who holds what; [`Allocator::decide`] answers with a [`Verdict`].
+//! * [`block`]: the shape of the durable ledger.
+
+pub mod block;
+mod decide;
+mod holders;
+mod pool;
+mod range;
+mod selector;
+mod sharing;
+mod space;
+
+pub use decide::{Considered, Grant, Missing, Request, Verdict, Why};
+pub use holders::{Allocator, PoolUsage, UsageCounts};
+pub use pool::{Admission, Band, Pool, PoolState, Strategy};
+pub use range::{RangeError, RangeSet};
+pub use selector::{Operator, Requirement, Selector};
+pub use sharing::{Sharing, may_share};
+pub use space::NumberSpace;
