@@ -1,0 +1,245 @@
+//! What goes into the engine and what comes out: the whole contract between `core` and `shell`.
+//!
+//! The shell performs each [`Effect`] once, in any order and concurrently, and brings the result
+//! back as one [`Input`]. It never decides, retries or reorders; a time-out is [`Failure::Unknown`].
+
+use std::{sync::Arc, time::Duration};
+
+use allocator::block::BlockId;
+use crds::AllocationBlockSpec;
+use model::{Reason, ServiceKey, Uid};
+use serde_json::Value;
+
+use super::record::{
+    BlockRecord, ClassRecord, NamespaceRecord, PoolKind, PoolRecord, ServiceRecord,
+};
+
+/// The time, given by the caller.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug)]
+pub struct Now {
+    /// Monotonic, since the process began: for delays.
+    pub mono: Duration,
+    /// Unix seconds: for what is shown or stored.
+    pub wall: i64,
+}
+
+/// The kinds watched. Nothing is decided before all are synced once.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug)]
+pub enum Kind {
+    /// `v1` Service.
+    Service,
+    /// `v1` Namespace.
+    Namespace,
+    /// LoadBalancerClass.
+    Class,
+    /// AddressPool.
+    AddressPool,
+    /// NodePortPool.
+    NodePortPool,
+    /// AllocationBlock.
+    Block,
+}
+
+impl Kind {
+    /// All of them.
+    pub const ALL: [Self; 6] = [
+        Self::Service,
+        Self::Namespace,
+        Self::Class,
+        Self::AddressPool,
+        Self::NodePortPool,
+        Self::Block,
+    ];
+}
+
+/// What a watch saw.
+#[derive(Clone, PartialEq, Debug)]
+pub enum Observed {
+    /// A Service is there, in this state.
+    Service(Arc<ServiceRecord>),
+    /// The API server said DELETED for this uid.
+    ServiceDeleted(ServiceKey, Uid),
+    /// A Namespace.
+    Namespace(NamespaceRecord),
+    /// A Namespace is gone.
+    NamespaceDeleted(Arc<str>),
+    /// A class.
+    Class(ClassRecord),
+    /// A class is gone.
+    ClassDeleted(Arc<str>),
+    /// A pool.
+    Pool(PoolRecord),
+    /// A pool is gone.
+    PoolDeleted(PoolKind, Arc<str>),
+    /// A ledger block.
+    Block(BlockRecord),
+    /// A ledger block is gone.
+    BlockDeleted(BlockId),
+    /// An object that cannot be parsed: kept as last known, reported, everything else goes on.
+    Unreadable {
+        /// Its kind.
+        kind: Kind,
+        /// Its name, with the namespace if it has one.
+        name: String,
+        /// Why.
+        error: String,
+    },
+    /// A list of this kind begins: what does not come again before [`Observed::Synced`] is gone.
+    Restarted(Kind),
+    /// The list of this kind is complete.
+    Synced(Kind),
+}
+
+/// Why an effect failed.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub enum Failure {
+    /// 409: the precondition did not hold (or, creating, it exists already).
+    Conflict,
+    /// 404.
+    NotFound,
+    /// The API server refused it for good: 4xx with this message.
+    Refused(String),
+    /// It may or may not have happened: time-out, connection lost, 429, 5xx.
+    Unknown(String),
+}
+
+/// Identifies one pass over one Service, so that a late result of an old one is recognised.
+pub type Pass = u64;
+
+/// Everything the engine is told.
+#[derive(Clone, PartialEq, Debug)]
+pub enum Input {
+    /// By a watch.
+    Observed(Observed),
+    /// We are the leader from now on, or not any more.
+    Leading(bool),
+    /// Result of [`Effect::WriteService`]: the new resourceVersion.
+    ServiceWritten {
+        /// Which pass.
+        pass: Pass,
+        /// Which Service.
+        key: ServiceKey,
+        /// The new resourceVersion.
+        result: Result<Arc<str>, Failure>,
+    },
+    /// Result of [`Effect::ReadService`]: `None` is a proven 404.
+    ServiceRead {
+        /// Which pass.
+        pass: Pass,
+        /// Which Service.
+        key: ServiceKey,
+        /// What a quorum read found.
+        result: Result<Option<Arc<ServiceRecord>>, Failure>,
+    },
+    /// Result of [`Effect::WriteBlock`]: the new resourceVersion.
+    BlockWritten {
+        /// Which block.
+        id: BlockId,
+        /// The new resourceVersion.
+        result: Result<Arc<str>, Failure>,
+    },
+    /// Result of [`Effect::ReadBlock`]: `None` is a proven 404.
+    BlockRead {
+        /// Which block.
+        id: BlockId,
+        /// What a quorum read found.
+        result: Result<Option<BlockRecord>, Failure>,
+    },
+    /// Result of [`Effect::WritePoolStatus`].
+    PoolStatusWritten {
+        /// Which resource.
+        kind: PoolKind,
+        /// Which object.
+        name: Arc<str>,
+        /// Whether it went well.
+        result: Result<(), Failure>,
+    },
+    /// Result of [`Effect::WriteClassStatus`].
+    ClassStatusWritten {
+        /// Which object.
+        name: Arc<str>,
+        /// Whether it went well.
+        result: Result<(), Failure>,
+    },
+}
+
+/// What to change of a Service; the API server must refuse it with 409 unless the Service still has
+/// the resourceVersion given (the patch carries it).
+#[derive(Clone, PartialEq, Debug)]
+pub enum ServicePatch {
+    /// JSON patch (RFC 6902) of the main resource; its first operation replaces
+    /// `/metadata/resourceVersion`. Twice is harmless: the second time the version has moved on.
+    Spec(Value),
+    /// JSON merge patch of `/status` that carries `metadata.resourceVersion`. Twice is harmless for
+    /// the same reason.
+    Status(Value),
+}
+
+/// An Event about a Service.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct EventNote {
+    /// About whom.
+    pub key: ServiceKey,
+    /// And which one.
+    pub uid: Uid,
+    /// `Warning` or `Normal`.
+    pub warning: bool,
+    /// The word.
+    pub reason: Reason,
+    /// The sentence.
+    pub note: String,
+}
+
+/// Everything the engine asks for.
+#[derive(Clone, PartialEq, Debug)]
+pub enum Effect {
+    /// Write into a Service.
+    WriteService {
+        /// Which pass.
+        pass: Pass,
+        /// Which Service.
+        key: ServiceKey,
+        /// What.
+        patch: ServicePatch,
+    },
+    /// Read a Service from the API server's quorum (resourceVersion unset).
+    ReadService {
+        /// Which pass.
+        pass: Pass,
+        /// Which Service.
+        key: ServiceKey,
+    },
+    /// Create a block (no version) or replace it (precondition on that version).
+    WriteBlock {
+        /// Which.
+        id: BlockId,
+        /// The precondition; `None` creates.
+        version: Option<Arc<str>>,
+        /// The content.
+        spec: AllocationBlockSpec,
+    },
+    /// Read a block from the API server's quorum.
+    ReadBlock {
+        /// Which.
+        id: BlockId,
+    },
+    /// Create an Event under a name derived from its content; that it exists already is success,
+    /// that it fails is logged and counted, nothing waits for it.
+    Emit(EventNote),
+    /// Merge-patch a pool's `/status`; carries the resourceVersion as precondition.
+    WritePoolStatus {
+        /// Which resource.
+        kind: PoolKind,
+        /// Which object.
+        name: Arc<str>,
+        /// The merge patch.
+        patch: Value,
+    },
+    /// Merge-patch a class's `/status`; carries the resourceVersion as precondition.
+    WriteClassStatus {
+        /// Which object.
+        name: Arc<str>,
+        /// The merge patch.
+        patch: Value,
+    },
+}

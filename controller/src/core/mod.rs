@@ -1,0 +1,15 @@
+//! Everything that decides, as pure code: values in, values out, time as an argument.
+
+pub mod annotations;
+pub mod decide;
+pub mod effect;
+pub mod engine;
+pub mod index;
+pub mod lease;
+pub mod ledger;
+pub mod numbers;
+pub mod pools;
+pub mod queue;
+pub mod record;
+pub mod settle;
+pub mod translate;
