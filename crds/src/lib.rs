@@ -1,1 +1,61 @@
-//! The custom resources of portolan.dev and their CEL rules.
+//! The custom resources of `portolan.dev/v1alpha1`: their Rust types, their schemas and the CEL
+//! rules by which the API server judges one object on its own.
+//!
+//! What needs two objects (an overlap of pools, two default classes) or what CEL cannot judge (the
+//! order of a range's ends) is judged by the controller and told in a condition. Nothing here talks
+//! to a cluster, and no type refuses unknown fields: an older controller must be able to read an
+//! object that a newer one wrote.
+
+mod address_pool;
+mod allocation_block;
+mod duration;
+mod load_balancer_class;
+mod node_port_pool;
+mod schema;
+mod yaml;
+
+pub use address_pool::{
+    AddressPool, AddressPoolSpec, AddressPoolStatus, Announce, Counts, L2, PoolUsage, Strategy,
+};
+pub use allocation_block::{
+    AllocationBlock, AllocationBlockSpec, BlockClaim, BlockHolder, BlockSharing, HolderKind,
+    Retained,
+};
+pub use duration::{MAX_RETENTION, parse_duration};
+pub use k8s_openapi::apimachinery::pkg::apis::meta::v1::{Condition, LabelSelector};
+pub use load_balancer_class::{
+    AwsProvider, GcpProvider, LoadBalancerClass, LoadBalancerClassSpec, LoadBalancerClassStatus,
+    PoolProvider,
+};
+pub use node_port_pool::{NodePortPool, NodePortPoolSpec, NodePortPoolStatus, PortStrategy};
+pub use schema::limits;
+pub use yaml::yaml;
+
+use k8s_openapi::apiextensions_apiserver::pkg::apis::apiextensions::v1::CustomResourceDefinition;
+use kube::CustomResourceExt as _;
+
+/// The API group of every kind here.
+pub const GROUP: &str = "portolan.dev";
+
+/// The only served version.
+pub const VERSION: &str = "v1alpha1";
+
+/// Every custom resource definition, as it is to be installed, ordered by name.
+///
+/// Use this and not `Kind::crd()`: it also removes what the derive adds and Kubernetes does not
+/// want (see `schema::finish`).
+#[must_use]
+pub fn all() -> Vec<CustomResourceDefinition> {
+    [
+        AddressPool::crd(),
+        AllocationBlock::crd(),
+        LoadBalancerClass::crd(),
+        NodePortPool::crd(),
+    ]
+    .into_iter()
+    .map(schema::finish)
+    .collect()
+}
+
+#[cfg(test)]
+mod tests;
