@@ -1,0 +1,183 @@
+//! What pools and classes say about themselves: counts and conditions. Pure.
+
+use allocator::{
+    Allocator, Pool, PoolState, UsageCounts,
+    block::{BLOCK_SIZE, BlockId},
+};
+use crds::Counts;
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::Condition;
+use model::{Reason, Space};
+use serde_json::{Value, json};
+
+use super::{
+    index::Index,
+    ledger::Ledger,
+    record::{ClassRecord, PoolKind, PoolRecord, PoolStatus, Provider},
+    settle,
+};
+
+/// Whether the pool hands out numbers.
+const READY: &str = "Ready";
+/// Whether it overlaps an older pool.
+const CONFLICT: &str = "Conflict";
+/// Whether it has no free number left in a family it has.
+const EXHAUSTED: &str = "Exhausted";
+
+fn counts(usage: UsageCounts) -> Option<Counts> {
+    let int = |n: u128| i64::try_from(n).unwrap_or(i64::MAX);
+    (usage.capacity > 0).then(|| Counts {
+        capacity: int(usage.capacity),
+        claimed: int(usage.claimed),
+        retained: int(usage.retained),
+        available: int(usage.available),
+    })
+}
+
+/// Whether a block has numbers of the pool.
+fn covers(pool: &Pool, id: BlockId) -> bool {
+    let ranges = match id.space {
+        Space::V4 => &pool.v4,
+        Space::V6 => &pool.v6,
+        Space::Port => &pool.ports,
+    };
+    let first = id.first().value;
+    let last = first.saturating_add(BLOCK_SIZE - 1);
+    ranges.ranges().iter().any(|(from, to)| *from <= last && *to >= first)
+}
+
+/// The status a pool should have.
+pub fn status(record: &PoolRecord, allocator: &Allocator, ledger: &Ledger, now: i64) -> PoolStatus {
+    let mut status = PoolStatus {
+        observed_generation: Some(record.generation),
+        ..PoolStatus::default()
+    };
+    let mut say: Vec<(&str, bool, Reason, String)> = Vec::new();
+    match &record.pool {
+        Err(rejection) => say.push((READY, false, rejection.reason, rejection.message.clone())),
+        Ok(pool) => {
+            let usage = allocator.usage(&pool.name);
+            let all = [usage.v4, usage.v6, usage.ports];
+            (status.v4, status.v6, status.ports) = (counts(usage.v4), counts(usage.v6), counts(usage.ports));
+            let damaged = ledger
+                .damaged()
+                .find(|(id, _)| covers(pool, *id));
+            let older = match allocator.pool(&pool.name) {
+                Some((_, PoolState::Overlaps { older })) => Some(older.clone()),
+                Some((_, PoolState::Ready)) | None => None,
+            };
+            match (&older, damaged) {
+                (Some(older), _) => say.push((
+                    READY,
+                    false,
+                    Reason::PoolOverlap,
+                    format!("overlaps the older pool {older}; what it gave stays, nothing new is given; remove the common addresses from one of them"),
+                )),
+                (None, Some((id, rejection))) => say.push((
+                    READY,
+                    false,
+                    Reason::LedgerDamaged,
+                    format!("nothing is given from AllocationBlock {}: {}", id.name(), rejection.message),
+                )),
+                (None, None) if pool.disabled => say.push((
+                    READY,
+                    false,
+                    Reason::PoolUnavailable,
+                    "spec.disabled: what it gave stays, nothing new is given".to_owned(),
+                )),
+                (None, None) => say.push((READY, true, Reason::Ready, "hands out numbers".to_owned())),
+            }
+            if let Some(older) = older {
+                say.push((CONFLICT, true, Reason::PoolOverlap, format!("overlaps the older pool {older}")));
+            }
+            if all.iter().any(|counts| counts.capacity > 0 && counts.available == 0) {
+                say.push((
+                    EXHAUSTED,
+                    true,
+                    Reason::PoolExhausted,
+                    "no number is left in a family it has; add addresses or free some".to_owned(),
+                ));
+            }
+        }
+    }
+    status.conditions = conditions(&record.status.conditions, &say, record.generation, now);
+    status
+}
+
+fn conditions(old: &[Condition], say: &[(&str, bool, Reason, String)], generation: i64, now: i64) -> Vec<Condition> {
+    say.iter()
+        .map(|(type_, status, reason, message)| {
+            let status = if *status { "True" } else { "False" };
+            Condition {
+                type_: (*type_).to_owned(),
+                status: status.to_owned(),
+                reason: reason.as_str().to_owned(),
+                message: message.clone(),
+                observed_generation: Some(generation),
+                last_transition_time: old
+                    .iter()
+                    .find(|old| old.type_ == *type_ && old.status == status)
+                    .map_or_else(|| settle::time(now), |old| old.last_transition_time.clone()),
+            }
+        })
+        .collect()
+}
+
+/// The merge patch that brings a pool's status to what it should be; `None` when it is that.
+pub fn patch(record: &PoolRecord, wanted: &PoolStatus) -> Option<Value> {
+    let is = &record.status;
+    let equal = is.observed_generation == wanted.observed_generation
+        && is.v4 == wanted.v4
+        && is.v6 == wanted.v6
+        && is.ports == wanted.ports
+        && settle::same(&is.conditions, &wanted.conditions);
+    if equal {
+        return None;
+    }
+    let mut status = json!({
+        "observedGeneration": wanted.observed_generation,
+        "conditions": wanted.conditions,
+    });
+    if let Some(status) = status.as_object_mut() {
+        match record.kind {
+            PoolKind::Address => {
+                status.insert("ipv4".to_owned(), json!(wanted.v4));
+                status.insert("ipv6".to_owned(), json!(wanted.v6));
+            }
+            PoolKind::NodePort => {
+                status.insert("ports".to_owned(), json!(wanted.ports));
+            }
+        }
+    }
+    Some(json!({"metadata": {"resourceVersion": &*record.version}, "status": status}))
+}
+
+/// The merge patch that brings a class's conditions to what they should be.
+pub fn class_patch(class: &ClassRecord, index: &Index, now: i64) -> Option<Value> {
+    let older = index
+        .classes()
+        .filter(|other| other.name != class.name)
+        .filter(|other| (other.created, &other.name) < (class.created, &class.name))
+        .find(|other| other.class_name == class.class_name || (other.default && class.default));
+    let (ready, reason, message) = match (older, &class.provider) {
+        (Some(older), _) if older.class_name == class.class_name => (
+            false,
+            Reason::ClassConflict,
+            format!("LoadBalancerClass {} is older and has className {} too; it has the Services", older.name, class.class_name),
+        ),
+        (Some(older), _) => (
+            false,
+            Reason::ClassConflict,
+            format!("LoadBalancerClass {} is older and the default too; it has the Services without a class", older.name),
+        ),
+        (None, Provider::Pool(_)) => (true, Reason::Ready, "serves Services of this class".to_owned()),
+        (None, Provider::Aws | Provider::Gcp) => (
+            false,
+            Reason::ProviderUnavailable,
+            "this build of portolan has no provider for it; use spec.pool".to_owned(),
+        ),
+    };
+    let wanted = conditions(&class.conditions, &[(READY, ready, reason, message)], class.generation, now);
+    (!settle::same(&wanted, &class.conditions)).then(|| {
+        json!({"metadata": {"resourceVersion": &*class.version}, "status": {"conditions": wanted}})
+    })
+}
