@@ -1,0 +1,97 @@
+//! Adds up the closing lines of cargo's test harness.
+
+use std::fmt;
+
+/// What the `test result:` lines seen so far add up to.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
+pub(crate) struct Counts {
+    /// Tests that ran and passed.
+    pub(crate) passed: u64,
+    /// Tests that ran and failed.
+    pub(crate) failed: u64,
+    /// Tests that did not run: ignored, or left out by a filter.
+    pub(crate) skipped: u64,
+}
+
+impl Counts {
+    /// Takes one line of output; lines that are no closing line change nothing.
+    pub(crate) fn see(&mut self, line: &str) {
+        let Some(rest) = line.trim().strip_prefix("test result: ") else {
+            return;
+        };
+        let Some((_verdict, rest)) = rest.split_once(". ") else {
+            return;
+        };
+        for part in rest.split(';') {
+            let Some((number, what)) = part.trim().split_once(' ') else {
+                continue;
+            };
+            let Ok(number) = number.parse::<u64>() else {
+                continue;
+            };
+            match what {
+                "passed" => self.passed += number,
+                "failed" => self.failed += number,
+                "ignored" | "filtered out" => self.skipped += number,
+                _ => {} // "measured": benchmarks are no tests
+            }
+        }
+    }
+}
+
+/// `N passed, N failed`, and `, N skipped` when there is something to say.
+impl fmt::Display for Counts {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{} passed, {} failed", self.passed, self.failed)?;
+        match self.skipped {
+            0 => Ok(()),
+            skipped => write!(f, ", {skipped} skipped"),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::Counts;
+
+    fn counts(output: &str) -> Counts {
+        let mut counts = Counts::default();
+        output.lines().for_each(|line| counts.see(line));
+        counts
+    }
+
+    #[test]
+    fn closing_lines_of_several_binaries_add_up() {
+        let seen = counts(
+            "running 2 tests\n\
+             test a ... ok\n\
+             test result: ok. 2 passed; 0 failed; 1 ignored; 0 measured; 0 filtered out; finished in 0.01s\n\
+             test result: FAILED. 3 passed; 1 failed; 0 ignored; 7 measured; 4 filtered out; finished in 1.00s\n",
+        );
+        assert_eq!(
+            seen,
+            Counts {
+                passed: 5,
+                failed: 1,
+                skipped: 5
+            }
+        );
+    }
+
+    #[test]
+    fn a_line_that_only_mentions_results_counts_nothing() {
+        assert_eq!(counts("the test result: ok. 2 passed;"), Counts::default());
+    }
+
+    #[test]
+    fn nothing_skipped_is_not_mentioned() {
+        let seen = counts("test result: ok. 2 passed; 0 failed; 0 ignored");
+        assert_eq!(seen.to_string(), "2 passed, 0 failed");
+    }
+
+    #[test]
+    fn skipped_tests_are_mentioned() {
+        let seen = counts("test result: ok. 2 passed; 0 failed; 1 ignored");
+        assert_eq!(seen.to_string(), "2 passed, 0 failed, 1 skipped");
+    }
+}

@@ -1,0 +1,71 @@
+//! Starting programs: what is run is printed first, so that a log can be repeated by hand.
+
+use std::ffi::OsStr;
+use std::io::{BufRead, BufReader, Write};
+use std::path::Path;
+use std::process::{Command, ExitStatus, Stdio};
+
+use anyhow::Context;
+
+/// `cargo` of the pinned toolchain: rustup reads `rust-toolchain.toml` in `root`.
+pub(crate) fn cargo<A: AsRef<OsStr>>(root: &Path, args: impl IntoIterator<Item = A>) -> Command {
+    let mut command = Command::new("cargo");
+    command.current_dir(root).args(args).stdin(Stdio::null());
+    command
+}
+
+/// The command as one would type it.
+pub(crate) fn line(command: &Command) -> String {
+    let mut line = String::new();
+    for (name, value) in command.get_envs() {
+        if let Some(value) = value {
+            line.push_str(&format!("{}={:?} ", name.to_string_lossy(), value));
+        }
+    }
+    line.push_str(&command.get_program().to_string_lossy());
+    for arg in command.get_args() {
+        line.push(' ');
+        line.push_str(&arg.to_string_lossy());
+    }
+    line
+}
+
+/// Runs it with its output going where ours goes.
+pub(crate) fn run(command: &mut Command) -> anyhow::Result<ExitStatus> {
+    println!("$ {}", line(command));
+    command
+        .status()
+        .with_context(|| format!("cannot start `{}`", line(command)))
+}
+
+/// Runs it, prints its standard output as it comes and hands every line of it to `see`.
+pub(crate) fn tee(command: &mut Command, mut see: impl FnMut(&str)) -> anyhow::Result<ExitStatus> {
+    println!("$ {}", line(command));
+    let shown = line(command);
+    let mut child = command
+        .stdout(Stdio::piped())
+        .spawn()
+        .with_context(|| format!("cannot start `{shown}`"))?;
+    if let Some(stdout) = child.stdout.take() {
+        let mut ours = std::io::stdout().lock();
+        for line in BufReader::new(stdout).split(b'\n') {
+            let line = line.with_context(|| format!("cannot read the output of `{shown}`"))?;
+            let text = String::from_utf8_lossy(&line);
+            see(&text);
+            writeln!(ours, "{text}")?;
+        }
+    }
+    child
+        .wait()
+        .with_context(|| format!("cannot wait for `{shown}`"))
+}
+
+/// The first line a program prints, or nothing when it cannot be run or fails.
+pub(crate) fn first_line(command: &mut Command) -> Option<String> {
+    let output = command.stderr(Stdio::null()).output().ok()?;
+    if !output.status.success() {
+        return None;
+    }
+    let text = String::from_utf8_lossy(&output.stdout);
+    text.lines().next().map(|line| line.trim().to_owned())
+}

@@ -1,0 +1,168 @@
+//! The parts of `cargo xtask test`, in their order: what is quick to fail comes first, the tests
+//! come last, so that their closing lines stand just above the summary.
+
+use std::path::Path;
+use std::process::{Command, ExitCode};
+use std::time::Instant;
+
+use clap::ValueEnum;
+
+use crate::counts::Counts;
+use crate::report::{Outcome, Report};
+use crate::{generate, process, tools};
+
+/// One part of the suite.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, ValueEnum)]
+pub(crate) enum Part {
+    /// The code is formatted.
+    Fmt,
+    /// No lint fires, in tests neither.
+    Clippy,
+    /// The documentation builds, private items included, without a broken link.
+    Doc,
+    /// Generated files are what the code says.
+    Generated,
+    /// Dependencies: bans, licences and sources.
+    Deny,
+    /// Dependencies: known vulnerabilities.
+    Advisories,
+    /// kubectl is there for the tests that use it.
+    Kubectl,
+    /// Every test.
+    Test,
+}
+
+impl Part {
+    fn name(self) -> &'static str {
+        match self {
+            Self::Fmt => "fmt",
+            Self::Clippy => "clippy",
+            Self::Doc => "doc",
+            Self::Generated => "generated",
+            Self::Deny => "deny",
+            Self::Advisories => "advisories",
+            Self::Kubectl => "kubectl",
+            Self::Test => "test",
+        }
+    }
+}
+
+/// Runs all parts, or only those named, prints the table and answers with the exit code.
+///
+/// A part that fails does not keep the later ones from running.
+///
+/// # Errors
+/// Never today; what goes wrong in a part is that part's failure.
+pub(crate) fn run(root: &Path, only: &[Part]) -> anyhow::Result<ExitCode> {
+    let parts: Vec<Part> = (Part::value_variants().iter().copied())
+        .filter(|part| only.is_empty() || only.contains(part))
+        .collect();
+    let mut report = Report::default();
+    let mut counts = Counts::default();
+    for (number, part) in parts.iter().enumerate() {
+        let name = part.name();
+        println!("\n==== [{}/{}] {name} ====", number + 1, parts.len());
+        let start = Instant::now();
+        let outcome = outcome(*part, root, &mut counts)
+            .unwrap_or_else(|error| Outcome::Failed(format!("{error:#}")));
+        report.add(name, outcome, start.elapsed());
+    }
+    println!("\n==== summary ====");
+    print!("{}", report.table());
+    if !only.is_empty() {
+        println!("\nPARTIAL RUN: only what --only names");
+    }
+    if parts.contains(&Part::Test) {
+        println!("\n{counts}");
+    }
+    Ok(if report.clean() {
+        ExitCode::SUCCESS
+    } else {
+        ExitCode::FAILURE
+    })
+}
+
+fn outcome(part: Part, root: &Path, counts: &mut Counts) -> anyhow::Result<Outcome> {
+    match part {
+        Part::Fmt => simple(&mut process::cargo(root, ["fmt", "--all", "--check"])),
+        Part::Clippy => simple(&mut process::cargo(
+            root,
+            ["clippy", "--workspace", "--all-targets", "--locked"]
+                .into_iter()
+                .chain(["--", "-D", "warnings"]),
+        )),
+        Part::Doc => simple(
+            process::cargo(
+                root,
+                ["doc", "--workspace", "--no-deps", "--locked"]
+                    .into_iter()
+                    .chain(["--document-private-items"]),
+            )
+            .env("RUSTDOCFLAGS", "-D warnings"),
+        ),
+        Part::Generated => generated(root),
+        Part::Deny => {
+            tools::cargo_deny(root)?;
+            let check = ["deny", "--locked", "check", "bans", "licenses", "sources"];
+            simple(&mut process::cargo(root, check))
+        }
+        Part::Advisories => advisories(root),
+        Part::Kubectl => Ok(match tools::kubectl() {
+            Some((_, version)) => Outcome::Passed(version),
+            None => Outcome::NotRun("no kubectl: every test that uses it is left out".to_owned()),
+        }),
+        Part::Test => tests(root, counts),
+    }
+}
+
+/// A part that is one command: its exit status is the outcome.
+fn simple(command: &mut Command) -> anyhow::Result<Outcome> {
+    let status = process::run(command)?;
+    Ok(if status.success() {
+        Outcome::Passed(String::new())
+    } else {
+        Outcome::Failed(status.to_string())
+    })
+}
+
+fn generated(root: &Path) -> anyhow::Result<Outcome> {
+    let stale = generate::stale(root)?;
+    Ok(if stale.is_empty() {
+        Outcome::Passed(String::new())
+    } else {
+        let names: Vec<_> = (stale.iter())
+            .map(|path| path.display().to_string())
+            .collect();
+        let names = names.join(", ");
+        Outcome::Failed(format!("written anew, look and commit: {names}"))
+    })
+}
+
+/// The advisory database is a git repository: without a network it cannot be had, and then nothing
+/// is known about advisories, which is not the same as none.
+fn advisories(root: &Path) -> anyhow::Result<Outcome> {
+    tools::cargo_deny(root)?;
+    let fetch = process::run(&mut process::cargo(root, ["deny", "fetch", "db"]))?;
+    if !fetch.success() {
+        let why = "the advisory database cannot be fetched here";
+        return Ok(Outcome::NotRun(why.to_owned()));
+    }
+    let check = ["deny", "--locked", "check", "--disable-fetch", "advisories"];
+    simple(&mut process::cargo(root, check))
+}
+
+/// Tests that need kubectl have `kubectl` in their path; without one they are left out by that
+/// word, so that they count as skipped and not as passed.
+fn tests(root: &Path, counts: &mut Counts) -> anyhow::Result<Outcome> {
+    let mut command = process::cargo(root, ["test", "--workspace", "--locked", "--no-fail-fast"]);
+    match tools::kubectl() {
+        Some((path, _)) => command.env("PORTOLAN_KUBECTL", path),
+        None => command.args(["--", "--skip", "kubectl"]),
+    };
+    let status = process::tee(&mut command, |line| counts.see(line))?;
+    Ok(match (status.success(), counts.passed) {
+        (true, 0) => Outcome::Failed("no test ran".to_owned()),
+        (true, _) => Outcome::Passed(counts.to_string()),
+        (false, _) => Outcome::Failed(format!("{status}: {counts}")),
+    })
+}

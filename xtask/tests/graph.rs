@@ -1,0 +1,129 @@
+//! Who reaches whom: the layers of `docs/architecture.md` as tests.
+#![cfg(test)]
+
+use std::collections::BTreeSet;
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::process::Command;
+
+fn root() -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).join("..")
+}
+
+/// Every package that `package` is built from on this machine, with all its features.
+fn reach(package: &str) -> BTreeSet<String> {
+    let output = Command::new(env!("CARGO"))
+        .current_dir(root())
+        .args(["tree", "--locked", "--all-features", "--package", package])
+        .args(["--edges", "normal,build", "--prefix", "none"])
+        .output()
+        .unwrap();
+    let errors = String::from_utf8_lossy(&output.stderr);
+    assert!(output.status.success(), "cargo tree: {errors}");
+    let names: BTreeSet<String> = String::from_utf8_lossy(&output.stdout)
+        .lines()
+        .filter_map(|line| line.split(' ').next())
+        .map(str::to_owned)
+        .collect();
+    assert!(
+        names.contains(package),
+        "cargo tree says nothing: {names:?}"
+    );
+    names
+}
+
+/// Packages in the graph of `package` whose name is one of `banned` or starts with one and a dash.
+fn reached(package: &str, banned: &[&str]) -> Vec<String> {
+    let is_banned = |name: &str| {
+        (banned.iter()).any(|ban| {
+            name.strip_prefix(ban)
+                .is_some_and(|rest| rest.is_empty() || rest.starts_with('-'))
+        })
+    };
+    reach(package)
+        .into_iter()
+        .filter(|name| is_banned(name))
+        .collect()
+}
+
+const IO: &[&str] = &[
+    "tokio",
+    "async-std",
+    "smol",
+    "kube",
+    "k8s-openapi",
+    "hyper",
+    "tower",
+    "reqwest",
+    "rustls",
+];
+const CLOUD: &[&str] = &["aws-config", "aws-sdk", "aws-smithy", "google-cloud"];
+const NOTHING: Vec<String> = Vec::new();
+
+#[test]
+fn model_reaches_neither_tokio_nor_kube() {
+    assert_eq!(reached("model", IO), NOTHING);
+}
+
+#[test]
+fn allocator_reaches_neither_tokio_nor_kube() {
+    assert_eq!(reached("allocator", IO), NOTHING);
+}
+
+#[test]
+fn the_demo_is_built_without_a_cloud_sdk() {
+    assert_eq!(reached("demo", CLOUD), NOTHING);
+}
+
+/// `aws-lc-sys` needs cmake and minutes; we use ring.
+#[test]
+fn the_demo_is_built_without_a_c_crypto_library() {
+    assert_eq!(reached("demo", &["aws-lc", "openssl-sys"]), NOTHING);
+}
+
+#[test]
+fn the_shipped_controller_contains_no_emulator() {
+    assert_eq!(reached("controller", &["devapi", "tests", "demo"]), NOTHING);
+}
+
+/// `controller::core` shares a crate with the shell, so the compiler does not keep it pure.
+#[test]
+fn the_core_of_the_controller_names_no_io_and_no_clock() {
+    let banned = [
+        "tokio",
+        "crate::shell",
+        "kube::Client",
+        "kube::client",
+        "std::net::Tcp",
+        "std::fs",
+        "std::env",
+        "SystemTime::now",
+        "Instant::now",
+        "Timestamp::now",
+        "Zoned::now",
+    ];
+    let mut found = Vec::new();
+    for file in sources(&root().join("controller/src/core")) {
+        let text = fs::read_to_string(&file).unwrap();
+        for (number, line) in text.lines().enumerate() {
+            let code = line.split("//").next().unwrap_or_default();
+            if let Some(word) = banned.iter().find(|word| code.contains(**word)) {
+                found.push(format!("{}:{}: {word}", file.display(), number + 1));
+            }
+        }
+    }
+    assert_eq!(found, NOTHING);
+}
+
+fn sources(folder: &Path) -> Vec<PathBuf> {
+    let mut files = Vec::new();
+    for entry in fs::read_dir(folder).unwrap() {
+        let path = entry.unwrap().path();
+        if path.is_dir() {
+            files.extend(sources(&path));
+        } else if path.extension().is_some_and(|end| end == "rs") {
+            files.push(path);
+        }
+    }
+    files
+}
