@@ -1,1 +1,12 @@
-//! Suites: conformance, end to end, crash and load.
+//! What the suites share: the simulated world that drives the engine without any IO, and fixtures.
+
+#![expect(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::panic,
+    clippy::indexing_slicing,
+    reason = "test code: a broken assumption must end the test"
+)]
+
+pub mod fixtures;
+pub mod sim;

@@ -75,6 +75,8 @@ pub struct Counters {
     pub events: u64,
     /// Quorum reads asked for.
     pub reads: u64,
+    /// Status writes whose only purpose is a newer resourceVersion (docs/architecture.md, rule 3).
+    pub fences: u64,
     /// Holders released.
     pub releases: u64,
     /// Addresses adopted from a status that no block had.
@@ -781,7 +783,7 @@ impl Engine {
                 return;
             }
         };
-        let mut again = false;
+        let (mut again, mut fence) = (false, false);
         for suspect in suspects {
             if found.as_ref().is_some_and(|found| found.uid == suspect) {
                 again = true; // it lives; the watch is behind
@@ -793,6 +795,7 @@ impl Engine {
             let Some(uid) = &uid else { continue };
             let at = match &found {
                 Some(found) if found.uid == *uid => {
+                    fence |= found.version == at && !shows(found, number, usage);
                     if found.version == at || shows(found, number, usage) {
                         again = true;
                         continue;
@@ -810,7 +813,21 @@ impl Engine {
                 retain,
             });
         }
-        if again {
+        if fence
+            && let Some(found) = found
+            && let Some(patch) = settle::fence(&found, now.wall)
+        {
+            // Somebody's write of that number on this very version may still be under way: only a
+            // newer version proves that it can never succeed.
+            self.counters.fences += 1;
+            let uid = found.uid.clone();
+            let pass = self.step(key, Some(&uid), Stage::Writing);
+            self.effects.push(Effect::WriteService {
+                pass,
+                key: key.clone(),
+                patch,
+            });
+        } else if again {
             self.queue.failed(key, now.mono);
         }
     }

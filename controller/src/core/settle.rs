@@ -92,11 +92,14 @@ pub fn settle(record: &ServiceRecord, decision: &Decision, now: i64) -> Settled 
         }
     };
     let waits = missing.map(|missing| {
-        let numbers = match missing.reason {
-            Reason::AddressInUse | Reason::SharingConflict | Reason::NumberConflict | Reason::AddressReserved => {
-                explicit.iter().copied().collect()
-            }
-            _ => BTreeSet::new(),
+        let held_by_another = matches!(
+            missing.reason,
+            Reason::AddressInUse | Reason::SharingConflict | Reason::NumberConflict | Reason::AddressReserved
+        );
+        let numbers = if held_by_another {
+            explicit.iter().copied().collect()
+        } else {
+            BTreeSet::new()
         };
         let pools = missing.waits_for.iter().cloned().collect();
         (missing.reason, Waits { pools, numbers })
@@ -215,6 +218,21 @@ fn shorten(mut message: String) -> String {
         message.push('…');
     }
     message
+}
+
+/// A status write that changes nothing but the time of our conditions, to give the Service a newer
+/// resourceVersion; `None` when it has none of ours or the time would stay the same.
+pub fn fence(record: &ServiceRecord, now: i64) -> Option<ServicePatch> {
+    let mut conditions = record.conditions.clone();
+    for condition in conditions.iter_mut().filter(|c| is_ours(&c.type_)) {
+        condition.last_transition_time = time(now);
+    }
+    (conditions != record.conditions).then(|| {
+        ServicePatch::Status(json!({
+            "metadata": {"resourceVersion": &*record.version},
+            "status": {"conditions": conditions},
+        }))
+    })
 }
 
 /// Everybody else's conditions as they are, then ours; times move only when the status flips.
