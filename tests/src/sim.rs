@@ -337,6 +337,8 @@ struct Request {
     replica: usize,
     generation: u64,
     effect: Effect,
+    /// It does not arrive before this tick (ignored once the world settles).
+    not_before: u64,
 }
 
 /// The whole.
@@ -347,6 +349,10 @@ pub struct World {
     /// The replicas; all believe they lead.
     pub replicas: Vec<Replica>,
     requests: Vec<Request>,
+    /// Steps so far.
+    pub tick: u64,
+    /// Watches that deliver nothing before that tick.
+    stalls: BTreeMap<(usize, Kind), u64>,
     /// Monotonic time.
     pub clock: Duration,
     /// The chances.
@@ -363,6 +369,8 @@ impl World {
             store: Store::default(),
             replicas: Vec::new(),
             requests: Vec::new(),
+            tick: 0,
+            stalls: BTreeMap::new(),
             clock: Duration::ZERO,
             rng: Rng::with_seed(seed),
             faults: false,
@@ -447,21 +455,28 @@ impl World {
         let generation = self.replicas[replica].generation;
         let effects = self.replicas[replica].engine.poll(now);
         let any = !effects.is_empty();
-        self.requests
-            .extend(effects.into_iter().map(|effect| Request {
+        for effect in effects {
+            let slow = self.rng.u8(..4) == 0;
+            let delay = if slow { self.rng.u64(..150) } else { 0 };
+            self.requests.push(Request {
                 replica,
                 generation,
                 effect,
-            }));
+                not_before: self.tick + delay,
+            });
+        }
         any
     }
 
     /// One request reaches the API server, or does not, and its reply comes, or does not.
     pub fn serve(&mut self) -> bool {
-        if self.requests.is_empty() {
+        let ready: Vec<usize> = (0..self.requests.len())
+            .filter(|place| self.requests[*place].not_before <= self.tick)
+            .collect();
+        if ready.is_empty() {
             return false;
         }
-        let chosen = self.rng.usize(..self.requests.len());
+        let chosen = ready[self.rng.usize(..ready.len())];
         let request = self.requests.swap_remove(chosen);
         let fate = if self.faults { self.rng.u8(..100) } else { 100 };
         let lost = || Failure::Unknown("lost".to_owned());
@@ -478,6 +493,7 @@ impl World {
                 self.requests.push(Request {
                     generation: 0,
                     effect: request.effect.clone(),
+                    not_before: self.tick + self.rng.u64(..300),
                     ..request
                 });
                 reply
@@ -507,11 +523,18 @@ impl World {
 
     /// One random step of the machinery.
     pub fn step(&mut self) {
+        self.tick += 1;
         let replica = self.rng.usize(..self.replicas.len());
         match self.rng.u8(..10) {
             0..3 => {
                 let kind = Kind::ALL[self.rng.usize(..Kind::ALL.len())];
-                self.deliver(replica, kind);
+                if self.rng.u8(..40) == 0 {
+                    let until = self.tick + self.rng.u64(..300);
+                    self.stalls.insert((replica, kind), until);
+                }
+                if self.stalls.get(&(replica, kind)).is_none_or(|until| *until <= self.tick) {
+                    self.deliver(replica, kind);
+                }
             }
             3..5 => {
                 self.poll(replica);
@@ -530,8 +553,10 @@ impl World {
     /// when that takes too long. Returns how many steps it took.
     pub fn settle(&mut self) -> usize {
         self.faults = false;
+        self.tick += 1_000;
         let mut quiet_until = None;
         for steps in 0..20_000 {
+            self.tick += 1_000;
             let mut any = false;
             for replica in 0..self.replicas.len() {
                 for kind in Kind::ALL {
@@ -544,6 +569,7 @@ impl World {
                     any = true;
                 }
             }
+            self.tick += 1_000;
             while self.serve() {
                 any = true;
             }

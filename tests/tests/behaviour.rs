@@ -419,6 +419,39 @@ fn a_service_made_again_while_nobody_watched_frees_what_the_old_one_held() {
 }
 
 #[test]
+fn a_claim_that_another_writer_may_be_about_to_use_stays_until_the_service_has_moved_on() {
+    let mut world = settled(vec![pool("public", &["192.0.2.0/24"]), load_balancer("a")]);
+    let service = world.store.get(Kind::Service, "default/a").unwrap().clone();
+    let rival = json!({
+        "number": "192.0.2.9",
+        "holders": [{
+            "namespace": "default", "name": "a", "uid": service["metadata"]["uid"],
+            "kind": "LoadBalancer", "at": service["metadata"]["resourceVersion"],
+        }],
+    });
+    world.store.edit(Kind::Block, "v4-192-0-2-0", |o| {
+        o["spec"]["claims"].as_array_mut().unwrap().push(rival);
+    });
+    for _ in 0..200 {
+        for kind in Kind::ALL {
+            while world.deliver(0, kind) {}
+        }
+        world.poll(0);
+        world.tick += 1_000;
+        world.serve();
+        world.receive(0);
+        world.clock += std::time::Duration::from_secs(1);
+        let now = world.store.get(Kind::Service, "default/a").unwrap();
+        if now["metadata"]["resourceVersion"] == service["metadata"]["resourceVersion"] {
+            assert_eq!(world.claims().len(), 2, "no newer version proves it unused");
+        }
+    }
+    settle(&mut world);
+    assert_eq!(world.claims().len(), 1, "the fence proved that the claim was never used");
+    assert_eq!(address(&world, "a").as_deref(), Some("192.0.2.0"));
+}
+
+#[test]
 fn a_retained_number_waits_for_its_former_owner() {
     let mut world = settled(vec![
         with(
@@ -436,6 +469,7 @@ fn a_retained_number_waits_for_its_former_owner() {
             while world.deliver(0, kind) {}
         }
         world.poll(0);
+        world.tick += 1_000;
         while world.serve() {}
         while world.receive(0) {}
     }

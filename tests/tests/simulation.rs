@@ -173,6 +173,66 @@ fn four_writers_with_stale_caches_never_give_a_number_twice() {
     }
 }
 
+/// Two replicas, two Services, few addresses, and a user who edits nothing but pools and labels:
+/// what one replica wants to write the other thinks surplus.
+fn quarrel(seed: u64) {
+    let mut world = world(seed, 2);
+    world.store.create(load_balancer("svc-0"));
+    world.store.create(load_balancer("svc-1"));
+    for round in 0..800 {
+        if round % 6 == 0 {
+            let name = format!("default/svc-{}", world.rng.u8(..2));
+            match world.rng.u8(..6) {
+                0..3 => {
+                    let (first, last) = [(0, 1), (1, 2), (2, 3), (0, 0), (3, 3)][world.rng.usize(..5)];
+                    let addresses = json!([format!("192.0.2.{first}-192.0.2.{last}")]);
+                    world
+                        .store
+                        .edit(Kind::AddressPool, "public", |o| o["spec"]["addresses"] = addresses);
+                }
+                3 => {
+                    let label = world.rng.u8(..99).to_string();
+                    world
+                        .store
+                        .edit(Kind::Service, &name, |o| set(o, "/metadata/labels/touched", json!(label)));
+                }
+                4 => {
+                    let type_ = if world.rng.bool() { "ClusterIP" } else { "LoadBalancer" };
+                    world.store.edit(Kind::Service, &name, |o| o["spec"]["type"] = json!(type_));
+                }
+                _ => {
+                    let wish = match world.rng.u8(..5) {
+                        4 => Value::Null,
+                        last => json!(format!("192.0.2.{last}")),
+                    };
+                    world.store.edit(Kind::Service, &name, |o| {
+                        set(o, "/metadata/annotations/portolan.dev~1addresses", wish);
+                    });
+                }
+            }
+        }
+        if world.rng.u8(..30) == 0 {
+            world.clock += Duration::from_secs(31);
+        }
+        world.step();
+        world.check();
+    }
+    world.settle();
+    world.check();
+    world.check_no_leak();
+}
+
+#[test]
+fn writers_that_see_different_pools_never_free_what_the_other_uses() {
+    for seed in 0..seeds(400) {
+        let result = std::panic::catch_unwind(|| quarrel(seed));
+        if let Err(panic) = result {
+            eprintln!("seed {seed} of the quarrel");
+            std::panic::resume_unwind(panic);
+        }
+    }
+}
+
 fn run(seed: u64, replicas: usize, edits_pools: bool) {
     if let Some(only) = std::env::var("PORTOLAN_SEED")
         .ok()
@@ -210,6 +270,7 @@ fn a_crash_before_or_after_any_single_request_converges_without_duplicate_or_lea
                 }
                 world.poll(0);
                 world.clock += Duration::from_millis(200);
+                world.tick += 1_000;
                 if world.serve() {
                     quiet = 0;
                     served += 1;

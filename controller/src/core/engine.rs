@@ -839,14 +839,18 @@ impl Engine {
             match change {
                 Change::Ended(op, fate) => self.ended(op, fate, now),
                 Change::Held(number, holder) => {
-                    let known = self.index.service(&holder.service).map(|record| &record.uid);
-                    if known != Some(&holder.uid) {
-                        // Another replica is ahead of our watch, or its Service is gone already.
-                        self.suspects
-                            .entry(holder.service.clone())
-                            .or_default()
-                            .insert(holder.uid.clone());
-                        self.queue.push_at(&holder.service, now.mono + SUSPECT_AFTER);
+                    if !self.allocator.holders(number).contains(&holder) {
+                        // Another replica's claim. Its Service may be ahead of our watch or gone
+                        // already, and the replica may never use it: look again later.
+                        let known = self.index.service(&holder.service).map(|record| &record.uid);
+                        if known != Some(&holder.uid) {
+                            self.suspects
+                                .entry(holder.service.clone())
+                                .or_default()
+                                .insert(holder.uid.clone());
+                        }
+                        self.queue
+                            .push_at(&holder.service, now.mono + SUSPECT_AFTER);
                     }
                     self.allocator.hold(number, holder);
                     self.statuses_dirty = true;
