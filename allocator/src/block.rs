@@ -1,7 +1,7 @@
 //! A ledger block: 256 consecutive numbers of one space and who holds them. The durable form is an
 //! `AllocationBlock` object; this is the same in memory. It records, it never decides.
 
-use std::{collections::BTreeMap, sync::Arc};
+use std::{collections::BTreeMap, fmt::Write as _, net::IpAddr, sync::Arc};
 
 use model::{Number, ServiceKey, Space, Uid, Use};
 
@@ -52,5 +52,67 @@ pub enum Claim {
 /// The content of a block.
 pub type Claims = BTreeMap<Number, Claim>;
 
-// BlockId::of(number), first(), last(), name() -> String ("v4-203-0-113-0", "v6-2001-0db8-…" eight
-// groups, "port-30208"), BlockId::parse_name(&str) -> Option<BlockId>.
+impl BlockId {
+    /// The block that records the number.
+    pub const fn of(number: Number) -> Self {
+        Self {
+            space: number.space,
+            index: number.value / BLOCK_SIZE,
+        }
+    }
+
+    /// The first number.
+    pub const fn first(self) -> Number {
+        Number {
+            space: self.space,
+            value: self.index.saturating_mul(BLOCK_SIZE),
+        }
+    }
+
+    /// The last number.
+    pub const fn last(self) -> Number {
+        Number {
+            space: self.space,
+            value: self.first().value | (BLOCK_SIZE - 1),
+        }
+    }
+
+    /// The object's name: `v4-203-0-113-0`, `v6-2001-0db8-0000-0000-0000-0000-0000-0100` (always
+    /// eight groups of four digits), `port-30208`.
+    pub fn name(self) -> String {
+        let first = self.first();
+        match first.address() {
+            Some(IpAddr::V4(address)) => {
+                let [a, b, c, d] = address.octets();
+                format!("v4-{a}-{b}-{c}-{d}")
+            }
+            Some(IpAddr::V6(address)) => {
+                address
+                    .segments()
+                    .iter()
+                    .fold("v6".to_owned(), |mut name, segment| {
+                        // Writing to a String cannot fail.
+                        let _ = write!(name, "-{segment:04x}");
+                        name
+                    })
+            }
+            None => format!("port-{}", first.value),
+        }
+    }
+
+    /// Reads what [`Self::name`] writes, and nothing else.
+    pub fn parse_name(name: &str) -> Option<Self> {
+        let (space, rest) = name.split_once('-')?;
+        let number = match space {
+            "v4" => Number::parse(Space::V4, &rest.replace('-', ".")),
+            "v6" => Number::parse(Space::V6, &rest.replace('-', ":")),
+            "port" => Number::parse(Space::Port, rest),
+            _ => None,
+        }?;
+        let block = Self::of(number);
+        (block.name() == name).then_some(block)
+    }
+}
+
+#[cfg(test)]
+mod tests;

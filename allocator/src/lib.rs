@@ -6,19 +6,23 @@
 //! * [`Allocator`]: pools plus who holds what; [`Allocator::decide`] answers with a [`Verdict`].
 //! * [`block`]: the shape of the durable ledger.
 
+mod bits;
 pub mod block;
 mod decide;
 mod holders;
 mod pool;
 mod range;
+mod select;
 mod selector;
 mod sharing;
+mod slab;
 mod space;
+mod words;
 
 pub use decide::{Considered, Grant, Missing, Request, Verdict, Why};
 pub use holders::{Allocator, PoolUsage, UsageCounts};
-pub use pool::{Admission, Band, Pool, PoolState, Strategy};
+pub use pool::{Admission, Band, Pool, PoolState, Strategy, stable_hash};
 pub use range::{RangeError, RangeSet};
 pub use selector::{Operator, Requirement, Selector};
-pub use sharing::{Sharing, may_share};
+pub use sharing::{Obstacle, Sharing, Terms, may_share};
 pub use space::NumberSpace;

@@ -4,6 +4,10 @@
     unreachable_pub,
     reason = "KubeSchema copies each struct into a function body"
 )]
+#![expect(
+    clippy::duplicated_attributes,
+    reason = "columns of one type look like duplicates to the lint"
+)]
 
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::{Condition, LabelSelector};
 use kube::{CustomResource, KubeSchema};
@@ -123,7 +127,7 @@ pub struct AddressPoolSpec {
     #[schemars(schema_with = "schema::label_selector")]
     pub service_selector: Option<LabelSelector>,
 
-    /// Whether a Service that this pool admits may get addresses from no other pool that does not enforce as well, even when this one is full.
+    /// Whether Services that this pool admits may not fall through to other pools when this one has nothing for them.
     #[serde(default, skip_serializing_if = "is_false")]
     pub enforce: bool,
 

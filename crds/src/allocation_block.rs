@@ -156,11 +156,13 @@ pub struct BlockSharing {
     /// Other namespaces whose Services may share the number.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     #[schemars(length(max = limits::NAMESPACES), inner(length(max = limits::NAMESPACE)))]
+    #[x_kube(merge_strategy = ListMerge::Atomic)]
     pub with: Vec<String>,
 
     /// The ports that the Service uses on the number, for example TCP/80; no two holders use the same one.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     #[schemars(length(max = limits::SHARING_PORTS), inner(length(max = limits::SHARING_PORT)))]
+    #[x_kube(merge_strategy = ListMerge::Atomic)]
     pub ports: Vec<String>,
 
     /// The Service's externalTrafficPolicy, Cluster or Local.

@@ -5,6 +5,10 @@
     unreachable_pub,
     reason = "KubeSchema copies each struct into a function body"
 )]
+#![expect(
+    clippy::duplicated_attributes,
+    reason = "columns of one type look like duplicates to the lint"
+)]
 
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Condition;
 use kube::{CustomResource, KubeSchema};

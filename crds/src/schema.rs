@@ -233,7 +233,8 @@ pub(crate) fn conditions(_: &mut SchemaGenerator) -> Schema {
 ///
 /// * `nullable` on optional fields: without it the API server drops an explicit null, so that
 ///   "absent" has one form only.
-/// * the format `uint32`, which is not one of the formats Kubernetes knows.
+/// * the format `uint32`, which Kubernetes does not know, and the lower bound that comes with it: a
+///   CEL rule says what is wrong with a small number.
 pub(crate) fn finish(mut crd: CustomResourceDefinition) -> CustomResourceDefinition {
     for version in &mut crd.spec.versions {
         if let Some(root) = version
@@ -251,6 +252,7 @@ fn clean(node: &mut JSONSchemaProps) {
     node.nullable = None;
     if node.format.as_deref() == Some("uint32") {
         node.format = None;
+        node.minimum = None;
     }
     for property in node.properties.iter_mut().flat_map(|map| map.values_mut()) {
         clean(property);

@@ -420,7 +420,14 @@ fn a_service_made_again_while_nobody_watched_frees_what_the_old_one_held() {
 
 #[test]
 fn a_claim_that_another_writer_may_be_about_to_use_stays_until_the_service_has_moved_on() {
+    for seed in 0..20 {
+        rival_claim(seed);
+    }
+}
+
+fn rival_claim(seed: u64) {
     let mut world = settled(vec![pool("public", &["192.0.2.0/24"]), load_balancer("a")]);
+    world.rng.seed(seed);
     let service = world.store.get(Kind::Service, "default/a").unwrap().clone();
     let rival = json!({
         "number": "192.0.2.9",

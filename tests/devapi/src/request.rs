@@ -1,0 +1,221 @@
+//! One HTTP request as the API machinery sees it: which resource, which object, which options.
+
+use std::collections::HashMap;
+
+use http::Method;
+use http::request::Parts;
+
+use crate::error::{ApiError, FieldError, Result};
+
+/// The resource part of a path.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct Target {
+    pub(crate) group: String,
+    pub(crate) version: String,
+    pub(crate) namespace: Option<String>,
+    pub(crate) plural: String,
+    pub(crate) name: Option<String>,
+    pub(crate) subresource: Option<String>,
+}
+
+impl Target {
+    /// Parses `/api/v1/...` and `/apis/GROUP/VERSION/...`; `None` for anything else (discovery, health).
+    pub(crate) fn parse(path: &str) -> Option<Self> {
+        let parts: Vec<&str> = path.split('/').filter(|p| !p.is_empty()).collect();
+        let (group, version, rest) = match parts.as_slice() {
+            ["api", version, rest @ ..] => ("", *version, rest),
+            ["apis", group, version, rest @ ..] => (*group, *version, rest),
+            _ => return None,
+        };
+        let (namespace, rest) = match rest {
+            // `namespaces/NAME` and its subresources are the Namespace itself.
+            ["namespaces", _] | ["namespaces", _, "status" | "finalize"] => (None, rest),
+            ["namespaces", namespace, rest @ ..] => (Some((*namespace).to_owned()), rest),
+            rest => (None, rest),
+        };
+        let (plural, name, subresource) = match rest {
+            [plural] => (*plural, None, None),
+            [plural, name] => (*plural, Some((*name).to_owned()), None),
+            [plural, name, sub] => (*plural, Some((*name).to_owned()), Some((*sub).to_owned())),
+            _ => return None,
+        };
+        Some(Self {
+            group: group.to_owned(),
+            version: version.to_owned(),
+            namespace,
+            plural: plural.to_owned(),
+            name,
+            subresource,
+        })
+    }
+}
+
+/// The Kubernetes verb of a request on a resource, as RBAC and audit logs name it.
+pub(crate) fn verb(method: &Method, named: bool, watch: bool) -> &'static str {
+    match (method.as_str(), named) {
+        ("GET", _) if watch => "watch",
+        ("GET", true) => "get",
+        ("GET", false) => "list",
+        ("POST", _) => "create",
+        ("PUT", _) => "update",
+        ("PATCH", _) => "patch",
+        ("DELETE", true) => "delete",
+        ("DELETE", false) => "deletecollection",
+        _ => "other",
+    }
+}
+
+/// The query string.
+#[derive(Debug, Clone, Default)]
+pub(crate) struct Query(HashMap<String, String>);
+
+impl Query {
+    pub(crate) fn parse(raw: Option<&str>) -> Self {
+        Self(form_urlencoded::parse(raw.unwrap_or_default().as_bytes()).into_owned().collect())
+    }
+
+    pub(crate) fn get(&self, name: &str) -> Option<&str> {
+        self.0.get(name).map(String::as_str).filter(|v| !v.is_empty())
+    }
+
+    pub(crate) fn flag(&self, name: &str) -> bool {
+        self.get(name).is_some_and(|v| v == "true" || v == "1")
+    }
+
+    pub(crate) fn number(&self, name: &str) -> Option<u64> {
+        self.get(name).and_then(|v| v.parse().ok())
+    }
+
+    pub(crate) fn dry_run(&self) -> bool {
+        self.get("dryRun") == Some("All")
+    }
+
+    pub(crate) fn strict(&self) -> bool {
+        self.get("fieldValidation") == Some("Strict")
+    }
+
+    /// `resourceVersion`, absent when empty; 400 when it is no number.
+    pub(crate) fn resource_version(&self) -> Result<Option<u64>> {
+        self.get("resourceVersion").map(|v| v.parse().map_err(|_| bad_version(v))).transpose()
+    }
+}
+
+fn bad_version(version: &str) -> ApiError {
+    let error = FieldError::invalid("resourceVersion", version, "must be a non-negative integer");
+    ApiError::bad_request(error.to_string())
+}
+
+/// How the answer is to be encoded, by the Accept header.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Shape {
+    Object,
+    Table,
+    Metadata,
+}
+
+impl Shape {
+    pub(crate) fn of(parts: &Parts) -> Self {
+        let accept = parts.headers.get(http::header::ACCEPT).and_then(|v| v.to_str().ok()).unwrap_or_default();
+        for wanted in accept.split(',') {
+            if wanted.contains("as=Table") && wanted.contains("v=v1;") | wanted.trim_end().ends_with("v=v1") {
+                return Self::Table;
+            }
+            if wanted.contains("as=PartialObjectMetadata") {
+                return Self::Metadata;
+            }
+        }
+        Self::Object
+    }
+}
+
+/// One clause of a label or field selector.
+#[derive(Debug, Clone, PartialEq, Eq)]
+enum Clause {
+    In(String, Vec<String>),
+    NotIn(String, Vec<String>),
+    Exists(String),
+    Absent(String),
+}
+
+/// A label or field selector.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub(crate) struct Selector(Vec<Clause>);
+
+impl Selector {
+    pub(crate) fn parse(raw: Option<&str>) -> Result<Self> {
+        let mut clauses = Vec::new();
+        for clause in split_clauses(raw.unwrap_or_default()) {
+            clauses.push(parse_clause(clause).ok_or_else(|| {
+                ApiError::bad_request(format!("unable to parse requirement: {clause}"))
+            })?);
+        }
+        Ok(Self(clauses))
+    }
+
+    pub(crate) fn is_empty(&self) -> bool {
+        self.0.is_empty()
+    }
+
+    /// Whether everything it names is known; the first that is not otherwise.
+    pub(crate) fn unknown(&self, known: impl Fn(&str) -> bool) -> Option<&str> {
+        let keys = self.0.iter().map(|c| match c {
+            Clause::In(k, _) | Clause::NotIn(k, _) | Clause::Exists(k) | Clause::Absent(k) => k.as_str(),
+        });
+        keys.into_iter().find(|k| !known(k))
+    }
+
+    pub(crate) fn matches<'a>(&self, value: impl Fn(&str) -> Option<&'a str>) -> bool {
+        self.0.iter().all(|clause| match clause {
+            Clause::In(key, allowed) => value(key).is_some_and(|v| allowed.iter().any(|a| a == v)),
+            Clause::NotIn(key, refused) => value(key).is_none_or(|v| refused.iter().all(|r| r != v)),
+            Clause::Exists(key) => value(key).is_some(),
+            Clause::Absent(key) => value(key).is_none(),
+        })
+    }
+}
+
+/// Splits at commas outside parentheses.
+fn split_clauses(raw: &str) -> Vec<&str> {
+    let mut clauses = Vec::new();
+    let (mut depth, mut start) = (0usize, 0);
+    for (i, c) in raw.char_indices() {
+        match c {
+            '(' => depth += 1,
+            ')' => depth = depth.saturating_sub(1),
+            ',' if depth == 0 => {
+                clauses.push(raw.get(start..i).unwrap_or_default());
+                start = i + 1;
+            }
+            _ => {}
+        }
+    }
+    clauses.push(raw.get(start..).unwrap_or_default());
+    clauses.into_iter().map(str::trim).filter(|c| !c.is_empty()).collect()
+}
+
+fn parse_clause(clause: &str) -> Option<Clause> {
+    let values = |list: &str| -> Option<Vec<String>> {
+        let inner = list.trim().strip_prefix('(')?.strip_suffix(')')?;
+        Some(inner.split(',').map(|v| v.trim().to_owned()).collect())
+    };
+    let word = |w: &str| {
+        let w = w.trim();
+        (!w.is_empty() && !w.contains(|c: char| c.is_whitespace() || "!=()".contains(c))).then(|| w.to_owned())
+    };
+    if let Some((key, list)) = clause.split_once(" notin") {
+        return Some(Clause::NotIn(word(key)?, values(list)?));
+    }
+    if let Some((key, list)) = clause.split_once(" in") {
+        return Some(Clause::In(word(key)?, values(list)?));
+    }
+    if let Some((key, value)) = clause.split_once("!=") {
+        return Some(Clause::NotIn(word(key)?, vec![value.trim().to_owned()]));
+    }
+    if let Some((key, value)) = clause.split_once("==").or_else(|| clause.split_once('=')) {
+        return Some(Clause::In(word(key)?, vec![value.trim().to_owned()]));
+    }
+    match clause.strip_prefix('!') {
+        Some(key) => Some(Clause::Absent(word(key)?)),
+        None => Some(Clause::Exists(word(clause)?)),
+    }
+}

@@ -1,0 +1,404 @@
+//! Structural schemas: pruning, defaulting, OpenAPI validation and CEL rules, with Kubernetes' error texts.
+
+use std::collections::HashMap;
+
+use kube::core::cel::{CompiledSchema, ErrorKind, compile_schema, validate_compiled};
+use regex::Regex;
+use serde_json::{Map, Value};
+
+use crate::error::{FieldError, Rule};
+use crate::resource::at;
+
+/// One version's `openAPIV3Schema`, compiled once.
+pub(crate) struct Schema {
+    pub(crate) raw: Value,
+    cel: CompiledSchema,
+    patterns: HashMap<String, Regex>,
+}
+
+impl std::fmt::Debug for Schema {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Schema").field("raw", &self.raw).finish_non_exhaustive()
+    }
+}
+
+impl Schema {
+    /// Compiles a schema; the errors are patterns and CEL rules that do not compile.
+    pub(crate) fn new(raw: Value) -> Result<Self, Vec<FieldError>> {
+        let mut patterns = HashMap::new();
+        let mut errors = Vec::new();
+        collect_patterns(&raw, &mut patterns, &mut errors);
+        let cel = compile_schema(&raw);
+        collect_cel_errors(&cel, "", &mut errors);
+        if errors.is_empty() { Ok(Self { raw, cel, patterns }) } else { Err(errors) }
+    }
+
+    /// Drops what the schema does not know; returns the paths dropped.
+    pub(crate) fn prune(&self, object: &mut Value) -> Vec<String> {
+        let mut dropped = Vec::new();
+        prune(object, &self.raw, "", true, &mut dropped);
+        dropped
+    }
+
+    /// Fills in the schema's `default`s.
+    pub(crate) fn default(&self, object: &mut Value) {
+        default(object, &self.raw);
+    }
+
+    /// OpenAPI rules first; CEL rules only for what passes them, as the real API server does. What is unchanged since
+    /// `old` is not judged again (CRDValidationRatcheting, GA in 1.33).
+    pub(crate) fn validate(&self, object: &Value, old: Option<&Value>) -> Vec<FieldError> {
+        let mut errors = Vec::new();
+        self.check(object, old, &self.raw, "", &mut errors);
+        if errors.is_empty() {
+            self.check_cel(object, old, &mut errors);
+        }
+        errors
+    }
+
+    fn check_cel(&self, object: &Value, old: Option<&Value>, errors: &mut Vec<FieldError>) {
+        let Err(failed) = validate_compiled(&self.cel, object, old) else { return };
+        for failure in failed.into_vec() {
+            let path = failure.field_path.trim_start_matches('.');
+            let keys: Vec<&str> = path.split('.').filter(|k| !k.is_empty()).collect();
+            let unchanged = old.is_some_and(|o| !path.contains('[') && at(o, &keys) == at(object, &keys));
+            if unchanged && failure.kind == ErrorKind::ValidationFailure && !failure.rule.contains("oldSelf") {
+                continue;
+            }
+            let rule = match failure.reason.as_deref() {
+                Some("FieldValueRequired") => Rule::Required,
+                Some("FieldValueForbidden") => Rule::Forbidden,
+                Some("FieldValueDuplicate") => Rule::Duplicate,
+                _ => Rule::Invalid,
+            };
+            let field = if path.is_empty() { "<nil>".to_owned() } else { path.to_owned() };
+            let value = Value::from(type_at(&self.raw, path));
+            errors.push(FieldError { field, rule, value, detail: failure.message.clone() });
+        }
+    }
+
+    fn check(&self, value: &Value, old: Option<&Value>, schema: &Value, path: &str, errors: &mut Vec<FieldError>) {
+        if old == Some(value) || (value.is_null() && flag(schema, "nullable")) {
+            return;
+        }
+        let expected = schema.get("type").and_then(Value::as_str);
+        let int_or_string = flag(schema, "x-kubernetes-int-or-string");
+        let fits = match expected {
+            _ if int_or_string => value.is_string() || is_integer(value),
+            Some("integer") => is_integer(value),
+            Some("number") => value.is_number(),
+            Some("string") => value.is_string(),
+            Some("boolean") => value.is_boolean(),
+            Some("array") => value.is_array(),
+            Some("object") => value.is_object(),
+            _ => true,
+        };
+        if !fits {
+            let (actual, wanted) = (type_name(value), expected.unwrap_or("integer or string"));
+            let detail = format!("{path} in body must be of type {wanted}: \"{actual}\"");
+            errors.push(FieldError::invalid(path, actual, detail));
+            return;
+        }
+        if let Some(allowed) = schema.get("enum").and_then(Value::as_array)
+            && !allowed.contains(value)
+        {
+            let list: Vec<&str> = allowed.iter().filter_map(Value::as_str).collect();
+            errors.push(FieldError::not_supported(path, value.clone(), &list));
+        }
+        match value {
+            Value::Number(_) => check_number(value, schema, path, errors),
+            Value::String(text) => self.check_string(text, schema, path, errors),
+            Value::Array(items) => self.check_array(items, schema, path, errors),
+            Value::Object(map) => self.check_object(map, old, schema, path, errors),
+            Value::Null | Value::Bool(_) => {}
+        }
+        self.check_junctors(value, schema, path, errors);
+    }
+
+    fn check_string(&self, text: &str, schema: &Value, path: &str, errors: &mut Vec<FieldError>) {
+        let length = text.chars().count() as u64;
+        if let Some(most) = schema.get("maxLength").and_then(Value::as_u64)
+            && length > most
+        {
+            errors.push(FieldError::too_long(path, most));
+        }
+        if let Some(least) = schema.get("minLength").and_then(Value::as_u64)
+            && length < least
+        {
+            let detail = format!("{path} in body should be at least {least} chars long");
+            errors.push(FieldError::invalid(path, text, detail));
+        }
+        if let Some(pattern) = schema.get("pattern").and_then(Value::as_str)
+            && self.patterns.get(pattern).is_some_and(|regex| !regex.is_match(text))
+        {
+            errors.push(FieldError::invalid(path, text, format!("{path} in body should match '{pattern}'")));
+        }
+        if schema.get("format").and_then(Value::as_str) == Some("date-time") && text.parse::<jiff::Timestamp>().is_err()
+        {
+            let detail = format!("{path} in body must be of type date-time: \"{text}\"");
+            errors.push(FieldError::invalid(path, text, detail));
+        }
+    }
+
+    fn check_array(&self, items: &[Value], schema: &Value, path: &str, errors: &mut Vec<FieldError>) {
+        if let Some(most) = schema.get("maxItems").and_then(Value::as_u64)
+            && items.len() as u64 > most
+        {
+            errors.push(FieldError::too_many(path, items.len(), most));
+            return;
+        }
+        if let Some(least) = schema.get("minItems").and_then(Value::as_u64)
+            && (items.len() as u64) < least
+        {
+            let detail = format!("{path} in body should have at least {least} items");
+            errors.push(FieldError::invalid(path, items.len(), detail));
+        }
+        if let Some(item_schema) = schema.get("items") {
+            for (i, item) in items.iter().enumerate() {
+                self.check(item, None, item_schema, &format!("{path}[{i}]"), errors);
+            }
+        }
+        let mut seen = std::collections::HashSet::new();
+        for (i, item) in items.iter().enumerate() {
+            if let Some(key) = list_key(item, schema)
+                && !seen.insert(key.to_string())
+            {
+                errors.push(FieldError::duplicate(format!("{path}[{i}]"), key));
+            }
+        }
+    }
+
+    fn check_object(
+        &self,
+        map: &Map<String, Value>,
+        old: Option<&Value>,
+        schema: &Value,
+        path: &str,
+        errors: &mut Vec<FieldError>,
+    ) {
+        for name in schema.get("required").and_then(Value::as_array).into_iter().flatten().filter_map(Value::as_str) {
+            if !map.contains_key(name) {
+                errors.push(FieldError::required(join(path, name), ""));
+            }
+        }
+        if let Some(most) = schema.get("maxProperties").and_then(Value::as_u64)
+            && map.len() as u64 > most
+        {
+            errors.push(FieldError::too_many(path, map.len(), most));
+        }
+        if let Some(least) = schema.get("minProperties").and_then(Value::as_u64)
+            && (map.len() as u64) < least
+        {
+            let detail = format!("{path} in body should have at least {least} properties");
+            errors.push(FieldError::invalid(path, map.len(), detail));
+        }
+        let properties = schema.get("properties");
+        let additional = schema.get("additionalProperties").filter(|a| a.is_object());
+        for (key, value) in map {
+            if let Some(next) = properties.and_then(|p| p.get(key)).or(additional) {
+                self.check(value, old.and_then(|o| o.get(key)), next, &join(path, key), errors);
+            }
+        }
+    }
+
+    /// `allOf`, `anyOf`, `oneOf`, `not`: structural schemas put only value rules there.
+    fn check_junctors(&self, value: &Value, schema: &Value, path: &str, errors: &mut Vec<FieldError>) {
+        let passes = |sub: &Value| {
+            let mut inner = Vec::new();
+            self.check(value, None, sub, path, &mut inner);
+            inner.is_empty()
+        };
+        let list = |name: &str| schema.get(name).and_then(Value::as_array).filter(|l| !l.is_empty());
+        let mut refuse = |detail: String| errors.push(FieldError::invalid(path, type_name(value), detail));
+        if list("anyOf").is_some_and(|l| !l.iter().any(passes)) {
+            refuse(format!("{path} in body must validate at least one schema (anyOf)"));
+        }
+        if list("oneOf").is_some_and(|l| l.iter().filter(|s| passes(s)).count() != 1) {
+            refuse(format!("{path} in body must validate one and only one schema (oneOf)"));
+        }
+        if list("allOf").is_some_and(|l| !l.iter().all(passes)) {
+            refuse(format!("{path} in body must validate all the schemas (allOf)"));
+        }
+        if schema.get("not").is_some_and(passes) {
+            refuse(format!("{path} in body must not validate the schema (not)"));
+        }
+    }
+}
+
+/// What makes an item of a `set` or `map` list unique; `None` for other lists.
+pub(crate) fn list_key(item: &Value, schema: &Value) -> Option<Value> {
+    match schema.get("x-kubernetes-list-type").and_then(Value::as_str)? {
+        "set" => Some(item.clone()),
+        "map" => {
+            let keys = schema.get("x-kubernetes-list-map-keys")?.as_array()?;
+            let pick = |k: &Value| Some((k.as_str()?.to_owned(), item.get(k.as_str()?)?.clone()));
+            Some(Value::Object(keys.iter().filter_map(pick).collect()))
+        }
+        _ => None,
+    }
+}
+
+fn check_number(value: &Value, schema: &Value, path: &str, errors: &mut Vec<FieldError>) {
+    let Some(number) = value.as_f64() else { return };
+    let mut refuse = |words: &str, bound: &Value| {
+        errors.push(FieldError::invalid(path, value.clone(), format!("{path} in body should be {words} {bound}")));
+    };
+    if let Some(bound) = schema.get("minimum") {
+        let least = bound.as_f64().unwrap_or(f64::MIN);
+        if flag(schema, "exclusiveMinimum") && number <= least {
+            refuse("greater than", bound);
+        } else if number < least {
+            refuse("greater than or equal to", bound);
+        }
+    }
+    if let Some(bound) = schema.get("maximum") {
+        let most = bound.as_f64().unwrap_or(f64::MAX);
+        if flag(schema, "exclusiveMaximum") && number >= most {
+            refuse("less than", bound);
+        } else if number > most {
+            refuse("less than or equal to", bound);
+        }
+    }
+    if let Some(bound) = schema.get("multipleOf")
+        && bound.as_f64().is_some_and(|m| m != 0.0 && (number % m) != 0.0)
+    {
+        refuse("a multiple of", bound);
+    }
+}
+
+fn is_integer(value: &Value) -> bool {
+    value.is_i64() || value.is_u64() || value.as_f64().is_some_and(|f| f.fract() == 0.0)
+}
+
+fn type_name(value: &Value) -> &'static str {
+    match value {
+        Value::Null => "null",
+        Value::Bool(_) => "boolean",
+        Value::Number(_) if is_integer(value) => "integer",
+        Value::Number(_) => "number",
+        Value::String(_) => "string",
+        Value::Array(_) => "array",
+        Value::Object(_) => "object",
+    }
+}
+
+pub(crate) fn flag(schema: &Value, name: &str) -> bool {
+    schema.get(name).and_then(Value::as_bool).unwrap_or(false)
+}
+
+pub(crate) fn join(path: &str, key: &str) -> String {
+    if path.is_empty() { key.to_owned() } else { format!("{path}.{key}") }
+}
+
+/// The schema `type` at a field path: what Kubernetes prints as the value of a failed CEL rule.
+fn type_at(schema: &Value, path: &str) -> String {
+    let mut here = schema;
+    for part in path.split('.').filter(|p| !p.is_empty()) {
+        let (key, indexes) = part.split_once('[').map_or((part, 0), |(k, rest)| (k, 1 + rest.matches('[').count()));
+        let next = here.get("properties").and_then(|p| p.get(key)).or_else(|| here.get("additionalProperties"));
+        here = next.unwrap_or(&Value::Null);
+        for _ in 0..indexes {
+            here = here.get("items").unwrap_or(&Value::Null);
+        }
+    }
+    here.get("type").and_then(Value::as_str).unwrap_or("object").to_owned()
+}
+
+fn collect_patterns(schema: &Value, into: &mut HashMap<String, Regex>, errors: &mut Vec<FieldError>) {
+    match schema {
+        Value::Object(map) => {
+            if let Some(pattern) = map.get("pattern").and_then(Value::as_str) {
+                match Regex::new(pattern) {
+                    Ok(regex) => {
+                        into.insert(pattern.to_owned(), regex);
+                    }
+                    Err(e) => errors.push(FieldError::invalid("pattern", pattern, e.to_string())),
+                }
+            }
+            map.values().for_each(|v| collect_patterns(v, into, errors));
+        }
+        Value::Array(items) => items.iter().for_each(|v| collect_patterns(v, into, errors)),
+        Value::Null | Value::Bool(_) | Value::Number(_) | Value::String(_) => {}
+    }
+}
+
+fn collect_cel_errors(node: &CompiledSchema, path: &str, errors: &mut Vec<FieldError>) {
+    for error in node.compilation_errors() {
+        errors.push(FieldError::invalid(join(path, "x-kubernetes-validations"), "rule", error.to_string()));
+    }
+    for (name, child) in &node.properties {
+        collect_cel_errors(child, &format!("{}[{name}]", join(path, "properties")), errors);
+    }
+    if let Some(items) = &node.items {
+        collect_cel_errors(items, &join(path, "items"), errors);
+    }
+    if let Some(values) = &node.additional_properties {
+        collect_cel_errors(values, &join(path, "additionalProperties"), errors);
+    }
+}
+
+fn prune(value: &mut Value, schema: &Value, path: &str, resource_root: bool, dropped: &mut Vec<String>) {
+    match value {
+        Value::Object(map) => {
+            let keep_unknown = flag(schema, "x-kubernetes-preserve-unknown-fields");
+            let root = resource_root || flag(schema, "x-kubernetes-embedded-resource");
+            let properties = schema.get("properties");
+            let additional = schema.get("additionalProperties");
+            map.retain(|key, child| {
+                if root && matches!(key.as_str(), "apiVersion" | "kind" | "metadata") {
+                    return true;
+                }
+                let here = join(path, key);
+                if let Some(next) = properties.and_then(|p| p.get(key)) {
+                    prune(child, next, &here, false, dropped);
+                } else if let Some(next) = additional.filter(|a| a.is_object()) {
+                    prune(child, next, &here, false, dropped);
+                } else if !keep_unknown && additional != Some(&Value::Bool(true)) {
+                    dropped.push(here);
+                    return false;
+                }
+                true
+            });
+        }
+        Value::Array(items) => {
+            if let Some(next) = schema.get("items") {
+                for (i, item) in items.iter_mut().enumerate() {
+                    prune(item, next, &format!("{path}[{i}]"), false, dropped);
+                }
+            }
+        }
+        Value::Null | Value::Bool(_) | Value::Number(_) | Value::String(_) => {}
+    }
+}
+
+fn default(value: &mut Value, schema: &Value) {
+    match value {
+        Value::Object(map) => {
+            for (name, next) in schema.get("properties").and_then(Value::as_object).into_iter().flatten() {
+                let preset = next.get("default");
+                // A null where null is not allowed is dropped in favour of the default.
+                if preset.is_some() && map.get(name).is_some_and(Value::is_null) && !flag(next, "nullable") {
+                    map.remove(name);
+                }
+                if let (Some(preset), false) = (preset, map.contains_key(name)) {
+                    map.insert(name.clone(), preset.clone());
+                }
+                if let Some(child) = map.get_mut(name) {
+                    default(child, next);
+                }
+            }
+            if let Some(next) = schema.get("additionalProperties").filter(|a| a.is_object()) {
+                let known = schema.get("properties");
+                for (_, child) in map.iter_mut().filter(|(k, _)| known.and_then(|p| p.get(k.as_str())).is_none()) {
+                    default(child, next);
+                }
+            }
+        }
+        Value::Array(items) => {
+            if let Some(next) = schema.get("items") {
+                items.iter_mut().for_each(|item| default(item, next));
+            }
+        }
+        Value::Null | Value::Bool(_) | Value::Number(_) | Value::String(_) => {}
+    }
+}
