@@ -8,10 +8,7 @@ use std::{
     time::Duration,
 };
 
-use allocator::{
-    block::{BlockId, Claim, Claims, Holder},
-    may_share,
-};
+use allocator::block::{BlockId, Claim, Claims, Holder};
 use model::{Number, ServiceKey, Uid, Use};
 
 use super::{
@@ -19,6 +16,10 @@ use super::{
     record::{BlockRecord, Rejection},
     translate,
 };
+
+mod content;
+
+use content::{apply, difference};
 
 /// Block writes per second under load; with [`BURST`] this keeps ledger writes below a tenth of the
 /// Services that an API server can take (about 250 creations per second on two cores).
@@ -66,7 +67,9 @@ impl Op {
     /// The number it is about.
     pub const fn number(&self) -> Number {
         match self {
-            Self::Claim { number, .. } | Self::Release { number, .. } | Self::Forget { number, .. } => *number,
+            Self::Claim { number, .. }
+            | Self::Release { number, .. }
+            | Self::Forget { number, .. } => *number,
         }
     }
 }
@@ -278,7 +281,12 @@ impl Ledger {
                 continue;
             }
             if block.damaged.is_some() {
-                changes.extend(block.pending.drain(..).map(|op| Change::Ended(op, Fate::Damaged)));
+                changes.extend(
+                    block
+                        .pending
+                        .drain(..)
+                        .map(|op| Change::Ended(op, Fate::Damaged)),
+                );
             }
             if block.pending.is_empty() {
                 self.busy.remove(&id);
@@ -298,7 +306,10 @@ impl Ledger {
             }
             if claims == block.claims {
                 // Everything asked for is there already; an equal write would prove nothing more.
-                changes.extend(kept.into_iter().map(|op| Change::Ended(op, Fate::Committed)));
+                changes.extend(
+                    kept.into_iter()
+                        .map(|op| Change::Ended(op, Fate::Committed)),
+                );
                 self.busy.remove(&id);
                 continue;
             }
@@ -310,7 +321,11 @@ impl Ledger {
                 version: block.version.clone(),
                 spec: translate::block_spec(id, &claims, sequence, &self.writer),
             });
-            block.flight = Some(Flight { ops: kept, claims, sequence });
+            block.flight = Some(Flight {
+                ops: kept,
+                claims,
+                sequence,
+            });
         }
         (effects, changes)
     }
@@ -333,7 +348,12 @@ impl Ledger {
     }
 
     /// The result of a write.
-    pub fn written(&mut self, id: BlockId, result: Result<Arc<str>, Failure>, now: Duration) -> Vec<Change> {
+    pub fn written(
+        &mut self,
+        id: BlockId,
+        result: Result<Arc<str>, Failure>,
+        now: Duration,
+    ) -> Vec<Change> {
         let mut changes = Vec::new();
         let Some(block) = self.blocks.get_mut(&id) else {
             return changes;
@@ -347,7 +367,12 @@ impl Ledger {
                 block.claims = flight.claims;
                 block.version = Some(version);
                 block.sequence = flight.sequence;
-                changes.extend(flight.ops.into_iter().map(|op| Change::Ended(op, Fate::Committed)));
+                changes.extend(
+                    flight
+                        .ops
+                        .into_iter()
+                        .map(|op| Change::Ended(op, Fate::Committed)),
+                );
                 if let Some(record) = block.overheard.take()
                     && block
                         .version
@@ -375,7 +400,12 @@ impl Ledger {
     }
 
     /// The result of a read.
-    pub fn read(&mut self, id: BlockId, result: Result<Option<BlockRecord>, Failure>, now: Duration) -> Vec<Change> {
+    pub fn read(
+        &mut self,
+        id: BlockId,
+        result: Result<Option<BlockRecord>, Failure>,
+        now: Duration,
+    ) -> Vec<Change> {
         let mut changes = Vec::new();
         let Some(block) = self.blocks.get_mut(&id) else {
             return changes;
@@ -456,124 +486,5 @@ fn vanish(id: BlockId, block: &mut Block, changes: &mut Vec<Change>) {
     block.version = None;
 }
 
-/// Applies an operation to a block's content; false when it does not fit.
-fn apply(op: &Op, claims: &mut Claims) -> bool {
-    match op {
-        Op::Claim { number, holder, join } => match claims.get_mut(number) {
-            None => {
-                claims.insert(*number, Claim::Held(vec![holder.clone()]));
-                true
-            }
-            Some(Claim::Retained { owner, .. }) => {
-                let fits = *owner == holder.service;
-                if fits {
-                    claims.insert(*number, Claim::Held(vec![holder.clone()]));
-                }
-                fits
-            }
-            Some(Claim::Held(holders)) => {
-                if let Some(same) = holders
-                    .iter_mut()
-                    .find(|held| held.uid == holder.uid && held.usage == holder.usage)
-                {
-                    *same = holder.clone();
-                    return true;
-                }
-                let fits = *join || holders.iter().all(|held| terms_fit(held, holder));
-                if fits {
-                    holders.push(holder.clone());
-                    holders.sort_by(|a, b| (&a.uid, a.usage).cmp(&(&b.uid, b.usage)));
-                }
-                fits
-            }
-        },
-        Op::Release { number, uid, usage, at, retain } => {
-            let Some(Claim::Held(holders)) = claims.get_mut(number) else {
-                return true;
-            };
-            let Some(place) = holders
-                .iter()
-                .position(|held| held.uid == *uid && held.usage == *usage)
-            else {
-                return true;
-            };
-            if let (Some(at), Some(held)) = (at, holders.get(place))
-                && held.at != *at
-            {
-                return false;
-            }
-            holders.remove(place);
-            if holders.is_empty() {
-                match retain {
-                    Some((owner, until)) => claims.insert(
-                        *number,
-                        Claim::Retained { owner: owner.clone(), until: *until },
-                    ),
-                    None => claims.remove(number),
-                };
-            }
-            true
-        }
-        Op::Forget { number, now } => {
-            if let Some(Claim::Retained { until, .. }) = claims.get(number)
-                && *until <= *now
-            {
-                claims.remove(number);
-            }
-            true
-        }
-    }
-}
-
-/// Whether two holders may have one number.
-fn terms_fit(a: &Holder, b: &Holder) -> bool {
-    match (&a.sharing, &b.sharing) {
-        (Some(mine), Some(theirs)) => {
-            a.usage == b.usage && may_share(&a.service.namespace, mine, &b.service.namespace, theirs).is_ok()
-        }
-        _ => false,
-    }
-}
-
-fn difference(old: &Claims, new: &Claims, changes: &mut Vec<Change>) {
-    let empty: &[Holder] = &[];
-    let held = |claims: &'_ Claims, number: &Number| -> Vec<Holder> {
-        match claims.get(number) {
-            Some(Claim::Held(holders)) => holders.clone(),
-            Some(Claim::Retained { .. }) | None => empty.to_vec(),
-        }
-    };
-    let numbers: BTreeSet<&Number> = old.keys().chain(new.keys()).collect();
-    // First everything that ends, so that a number that changes hands is never held twice.
-    for number in &numbers {
-        if old.get(number) == new.get(number) {
-            continue;
-        }
-        if matches!(old.get(number), Some(Claim::Retained { .. })) {
-            changes.push(Change::Unretained(**number));
-        }
-        let after = held(new, number);
-        for holder in held(old, number) {
-            if !after
-                .iter()
-                .any(|other| other.uid == holder.uid && other.usage == holder.usage)
-            {
-                changes.push(Change::Freed(**number, holder));
-            }
-        }
-    }
-    for number in numbers {
-        if old.get(number) == new.get(number) {
-            continue;
-        }
-        if let Some(Claim::Retained { owner, until }) = new.get(number) {
-            changes.push(Change::Retained(*number, owner.clone(), *until));
-        }
-        let before = held(old, number);
-        for holder in held(new, number) {
-            if !before.contains(&holder) {
-                changes.push(Change::Held(*number, holder));
-            }
-        }
-    }
-}
+#[cfg(test)]
+mod tests;

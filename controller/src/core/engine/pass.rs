@@ -1,0 +1,288 @@
+//! One step over one Service: decide, claim, settle, write, prove.
+
+use super::*;
+
+impl Engine {
+    pub(super) fn snapshot<'a>(&'a self, record: &'a ServiceRecord, now: Now) -> Snapshot<'a> {
+        Snapshot {
+            record,
+            class: self.index.class_of(record),
+            namespace_labels: self.index.namespace_labels(&record.key.namespace),
+            allocator: &self.allocator,
+            ledger: &self.ledger,
+            cluster_families: &self.cluster_families,
+            now: now.wall,
+        }
+    }
+
+    pub(super) fn pass(&mut self, key: &ServiceKey, now: Now) {
+        let Some(record) = self.index.service(key).cloned() else {
+            self.prove(key, None, Vec::new());
+            return;
+        };
+        if let Some((version, until)) = self.awaited.get(key) {
+            if newer(version, &record.version) && now.mono < *until {
+                self.queue.push_at(key, *until);
+                return;
+            }
+            self.awaited.remove(key);
+        }
+        let span = tracing::debug_span!("pass", svc = %key, uid = %record.uid);
+        let _entered = span.enter();
+        self.counters.decisions += 1;
+        let decision = decide::decide(&self.snapshot(&record, now));
+        let open = self.claim(&record, &decision.holds);
+        if open > 0 {
+            self.step(key, Some(&record.uid), Stage::Claiming(open));
+            return;
+        }
+        let settled = settle::settle(&record, &decision, now.wall);
+        if decision.address != Address::Later {
+            self.index.set_waits(key, settled.waits.clone());
+        }
+        let patch = match &decision.spec {
+            Some(spec) => {
+                self.counters.spec_writes += 1;
+                Some(ServicePatch::Spec(spec.clone()))
+            }
+            None => {
+                if let Some(note) = settled.note(&record) {
+                    self.counters.events += 1;
+                    self.effects.push(Effect::Emit(note));
+                }
+                self.counters.status_writes += u64::from(settled.status.is_some());
+                settled.status
+            }
+        };
+        if let Some(patch) = patch {
+            let pass = self.step(key, Some(&record.uid), Stage::Writing);
+            self.effects.push(Effect::WriteService {
+                pass,
+                key: key.clone(),
+                patch,
+            });
+            return;
+        }
+        self.prove(key, Some(&record), decision.surplus);
+    }
+
+    /// Holds what was decided in memory and submits what is not committed; returns how many
+    /// operations must end before anything may be written.
+    pub(super) fn claim(&mut self, record: &ServiceRecord, holds: &[Wanted]) -> usize {
+        let mut open = 0;
+        for wanted in holds {
+            let committed = self.ledger.holder(wanted.number, &record.uid, wanted.usage);
+            let settled = committed.is_some_and(|holder| {
+                holder.sharing == wanted.sharing && (!wanted.written || holder.at == record.version)
+            });
+            if settled {
+                continue;
+            }
+            let holder = Holder {
+                service: record.key.clone(),
+                uid: record.uid.clone(),
+                usage: wanted.usage,
+                at: record.version.clone(),
+                sharing: wanted.sharing.clone(),
+            };
+            self.allocator.hold(wanted.number, holder.clone());
+            self.statuses_dirty = true;
+            if self.ledger.damage(wanted.number).is_some() && !wanted.written {
+                continue; // in service and in a block that cannot be read: stays as it is
+            }
+            self.ledger.submit(Op::Claim {
+                number: wanted.number,
+                holder,
+                join: self.joins.contains(&(wanted.number, record.uid.clone())),
+            });
+            open += 1;
+        }
+        open
+    }
+
+    /// Nothing is left to write: what the Service holds and should not, and what others of its name
+    /// hold, may go once a quorum read proves it.
+    pub(super) fn prove(
+        &mut self,
+        key: &ServiceKey,
+        record: Option<&ServiceRecord>,
+        surplus: Vec<(Number, Use)>,
+    ) {
+        let mut doubtful = Vec::new();
+        if let Some(record) = record {
+            for (number, usage) in surplus {
+                match self.ledger.holder(number, &record.uid, usage) {
+                    Some(holder) => doubtful.push((number, usage, holder.at.clone())),
+                    // Held in memory only: it was never anybody's.
+                    None => self.unhold(number, &record.uid, usage),
+                }
+            }
+        }
+        let suspects: Vec<Uid> = self
+            .suspects
+            .get(key)
+            .into_iter()
+            .flatten()
+            .cloned()
+            .collect();
+        if doubtful.is_empty() && suspects.is_empty() {
+            self.queue.succeeded(key);
+            return;
+        }
+        self.counters.reads += 1;
+        let uid = record.map(|record| &record.uid);
+        let pass = self.step(
+            key,
+            uid,
+            Stage::Proving {
+                surplus: doubtful,
+                suspects,
+            },
+        );
+        self.effects.push(Effect::ReadService {
+            pass,
+            key: key.clone(),
+        });
+    }
+
+    pub(super) fn step(&mut self, key: &ServiceKey, uid: Option<&Uid>, stage: Stage) -> Pass {
+        self.next_pass += 1;
+        let id = self.next_pass;
+        let uid = uid.cloned();
+        self.passes
+            .insert(key.clone(), PassState { id, uid, stage });
+        id
+    }
+
+    /// Ends the step with that number, if it is still under way.
+    pub(super) fn end(&mut self, pass: Pass, key: &ServiceKey) -> Option<PassState> {
+        if self.passes.get(key)?.id != pass {
+            return None;
+        }
+        self.passes.remove(key)
+    }
+
+    pub(super) fn service_written(
+        &mut self,
+        pass: Pass,
+        key: &ServiceKey,
+        result: Result<Arc<str>, Failure>,
+        now: Now,
+    ) {
+        if self.end(pass, key).is_none() {
+            return;
+        }
+        match result {
+            Ok(version) => {
+                self.awaited.insert(key.clone(), (version, now.mono + ECHO));
+                self.push(key);
+            }
+            Err(failure) => {
+                match &failure {
+                    Failure::Conflict => {
+                        self.counters.service_conflicts += 1;
+                        tracing::debug!(svc = %key, "the Service changed meanwhile; deciding again");
+                    }
+                    Failure::NotFound => tracing::debug!(svc = %key, "the Service is gone"),
+                    Failure::Refused(error) => {
+                        tracing::warn!(svc = %key, %error, "the API server refused a write");
+                    }
+                    Failure::Unknown(error) => {
+                        tracing::debug!(svc = %key, %error, "a write may or may not have happened");
+                    }
+                }
+                self.queue.failed(key, now.mono);
+            }
+        }
+    }
+
+    pub(super) fn service_read(
+        &mut self,
+        pass: Pass,
+        key: &ServiceKey,
+        result: Result<Option<Arc<ServiceRecord>>, Failure>,
+        now: Now,
+    ) {
+        let Some(PassState {
+            uid,
+            stage: Stage::Proving { surplus, suspects },
+            ..
+        }) = self.end(pass, key)
+        else {
+            return;
+        };
+        let found = match result {
+            Ok(found) => found,
+            Err(_) => {
+                self.queue.failed(key, now.mono);
+                return;
+            }
+        };
+        let (mut again, mut fence) = (false, false);
+        for suspect in suspects {
+            if found.as_ref().is_some_and(|found| found.uid == suspect) {
+                again = true; // it lives; the watch is behind
+            } else {
+                self.release_all(key, &suspect, now);
+            }
+        }
+        for (number, usage, at) in surplus {
+            let Some(uid) = &uid else { continue };
+            let at = match &found {
+                Some(found) if found.uid == *uid => {
+                    fence |= found.version == at && !shows(found, number, usage);
+                    if found.version == at || shows(found, number, usage) {
+                        again = true;
+                        continue;
+                    }
+                    Some(at)
+                }
+                _ => None,
+            };
+            let retain = self.retention(key, number, usage, now);
+            self.ledger.submit(Op::Release {
+                number,
+                uid: uid.clone(),
+                usage,
+                at,
+                retain,
+            });
+        }
+        if fence
+            && let Some(found) = found
+            && let Some(patch) = settle::fence(&found, now.wall)
+        {
+            // Somebody's write of that number on this very version may still be under way: only a
+            // newer version proves that it can never succeed.
+            self.counters.fences += 1;
+            let uid = found.uid.clone();
+            let pass = self.step(key, Some(&uid), Stage::Writing);
+            self.effects.push(Effect::WriteService {
+                pass,
+                key: key.clone(),
+                patch,
+            });
+        } else if again {
+            self.queue.failed(key, now.mono);
+        }
+    }
+}
+
+/// Whether a Service shows a number where it would be used.
+fn shows(record: &ServiceRecord, number: Number, usage: Use) -> bool {
+    match usage {
+        Use::LoadBalancer => {
+            record.service_type == ServiceType::LoadBalancer
+                && record.ingress_numbers().any(|shown| shown == number)
+        }
+        Use::ClusterIp => record
+            .cluster_ips
+            .iter()
+            .any(|ip| Number::from(*ip) == number),
+        Use::NodePort => record
+            .ports
+            .iter()
+            .any(|port| Number::port(port.node_port) == number),
+        Use::HealthCheckNodePort => Number::port(record.health_check_node_port) == number,
+    }
+}

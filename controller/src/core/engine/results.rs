@@ -1,0 +1,159 @@
+//! What the ledger says, and who is looked at because of it.
+
+use super::*;
+
+impl Engine {
+    pub(super) fn apply(&mut self, changes: Vec<Change>, now: Now) {
+        for change in changes {
+            match change {
+                Change::Ended(op, fate) => self.ended(op, fate, now),
+                Change::Held(number, holder) => {
+                    if !self.allocator.holders(number).contains(&holder) {
+                        // Another replica's claim. Its Service may be ahead of our watch or gone
+                        // already, and the replica may never use it: look again later.
+                        let known = self
+                            .index
+                            .service(&holder.service)
+                            .map(|record| &record.uid);
+                        if known != Some(&holder.uid) {
+                            self.suspects
+                                .entry(holder.service.clone())
+                                .or_default()
+                                .insert(holder.uid.clone());
+                        }
+                        self.queue
+                            .push_at(&holder.service, now.mono + SUSPECT_AFTER);
+                    }
+                    self.allocator.hold(number, holder);
+                    self.statuses_dirty = true;
+                }
+                Change::Freed(number, holder) => {
+                    self.unhold(number, &holder.uid, holder.usage);
+                    self.push(&holder.service);
+                }
+                Change::Retained(number, owner, until) => {
+                    self.allocator.retain(number, owner, until);
+                    self.statuses_dirty = true;
+                }
+                Change::Unretained(number) => {
+                    self.allocator.unretain(number);
+                    self.wake(number);
+                }
+                Change::Damaged(id, rejection) => {
+                    tracing::warn!(block = %id.name(), reason = %rejection.reason, "{}", rejection.message);
+                    self.allocator.quarantine(id);
+                    self.statuses_dirty = true;
+                }
+                Change::Mended(id) => {
+                    tracing::info!(block = %id.name(), "the block can be read again");
+                    self.allocator.lift_quarantine(id);
+                    self.statuses_dirty = true;
+                    self.push_all();
+                }
+            }
+        }
+    }
+
+    pub(super) fn ended(&mut self, op: Op, fate: Fate, now: Now) {
+        match op {
+            Op::Claim { number, holder, .. } => {
+                if fate != Fate::Committed
+                    && self
+                        .ledger
+                        .holder(number, &holder.uid, holder.usage)
+                        .is_none()
+                {
+                    self.unhold(number, &holder.uid, holder.usage);
+                }
+                let key = &holder.service;
+                let Some(pass) = self.passes.get_mut(key) else {
+                    return;
+                };
+                let Stage::Claiming(open) = &mut pass.stage else {
+                    return;
+                };
+                *open = open.saturating_sub(1);
+                let last = *open == 0;
+                if fate == Fate::Committed {
+                    if last {
+                        self.passes.remove(key);
+                        self.push(key);
+                    }
+                } else {
+                    // Decide again on what is true now, but not in a tight loop.
+                    self.passes.remove(key);
+                    self.queue.failed(key, now.mono);
+                }
+            }
+            Op::Release {
+                number, uid, usage, ..
+            } => {
+                if fate == Fate::Committed && self.ledger.holder(number, &uid, usage).is_none() {
+                    self.counters.releases += 1;
+                    self.unhold(number, &uid, usage);
+                }
+            }
+            Op::Forget { .. } => {}
+        }
+    }
+
+    pub(super) fn unhold(&mut self, number: Number, uid: &Uid, usage: Use) {
+        if self.allocator.unhold(number, uid, usage) {
+            self.joins.remove(&(number, uid.clone()));
+            self.statuses_dirty = true;
+            self.wake(number);
+        }
+    }
+
+    /// A number became free: whoever waits for it or for its pools is looked at, oldest first.
+    pub(super) fn wake(&mut self, number: Number) {
+        let mut keys: Vec<ServiceKey> = self.index.waiting_for_number(number).cloned().collect();
+        for pool in self.allocator.pools_containing(number) {
+            keys.extend(self.index.waiting_for_pool(&pool.name).cloned());
+        }
+        keys.extend(self.index.waiting_because(Reason::NumberConflict));
+        for key in keys {
+            self.push(&key);
+        }
+    }
+
+    pub(super) fn push(&mut self, key: &ServiceKey) {
+        let (rank, created) = match self.index.service(key) {
+            None => (Rank::Gone, 0),
+            Some(record) if record.deleting => (Rank::Gone, record.created),
+            Some(record)
+                if !record.ingress.is_empty()
+                    || decide::holds_anything(&self.allocator, &record.uid) =>
+            {
+                (Rank::Holder, record.created)
+            }
+            Some(record) => (Rank::Waiter, record.created),
+        };
+        if self.leading {
+            self.queue.push(key, rank, created);
+        }
+    }
+
+    pub(super) fn push_all(&mut self) {
+        let keys: Vec<ServiceKey> = self
+            .index
+            .services()
+            .map(|record| record.key.clone())
+            .collect();
+        for key in keys {
+            self.push(&key);
+        }
+    }
+
+    pub(super) fn push_namespace(&mut self, namespace: &str) {
+        let keys: Vec<ServiceKey> = self
+            .index
+            .services()
+            .filter(|record| &*record.key.namespace == namespace)
+            .map(|record| record.key.clone())
+            .collect();
+        for key in keys {
+            self.push(&key);
+        }
+    }
+}
