@@ -1,0 +1,458 @@
+//! Which numbers a Service gets, and why not: request in, [`Verdict`] out. Changes nothing.
+//!
+//! What is held comes first (G6): a number that some pool still contains and admits the Service to
+//! stays, unless the request asks for another one that can be had. New numbers are `select`'s.
+
+use std::{fmt, sync::Arc};
+
+use model::{Family, Labels, Number, Reason, ServiceKey, Space, Uid, Use};
+use serde::{Serialize, Serializer};
+
+use crate::{Allocator, Obstacle, Sharing, block::Holder, holders::Entry};
+
+/// What a Service asks for, for one use.
+#[derive(Clone, Copy, Debug)]
+pub struct Request<'a> {
+    /// Who.
+    pub service: &'a ServiceKey,
+    /// Which of that name.
+    pub uid: &'a Uid,
+    /// What for.
+    pub usage: Use,
+    /// Labels of the namespace.
+    pub namespace_labels: &'a Labels,
+    /// Labels of the Service.
+    pub service_labels: &'a Labels,
+    /// Which families, in order; empty for ports.
+    pub families: &'a [Family],
+    /// `RequireDualStack`: new numbers for all families or for none.
+    pub require_all: bool,
+    /// The pool asked for by name.
+    pub pool: Option<&'a str>,
+    /// The numbers asked for: at most one of a family, at most one port.
+    pub explicit: &'a [Number],
+    /// The terms of sharing, if the number may be shared.
+    pub sharing: Option<&'a Sharing>,
+    /// The class's `addressPools`: new numbers come from these only.
+    pub allowed_pools: Option<&'a [String]>,
+    /// What the Service shows now. Preferred among what is held, and taken up if nothing is held
+    /// (migration, lost ledger).
+    pub shown: &'a [Number],
+    /// Picked already in this pass, for other ports of the Service: neither granted nor surplus.
+    pub exclude: &'a [Number],
+    /// Added to what the strategy `Stable` hashes, such as a port's name.
+    pub stable_salt: Option<&'a str>,
+}
+
+/// A number the Service gets or keeps.
+#[derive(Clone, PartialEq, Eq, Debug, Serialize)]
+pub struct Grant {
+    /// Which.
+    #[serde(serialize_with = "text")]
+    pub number: Number,
+    /// The pool that gives it or lets it be kept.
+    #[serde(serialize_with = "text_or_null")]
+    pub pool: Option<Arc<str>>,
+    /// This uid does not hold it for this use yet: claim it first.
+    pub fresh: bool,
+    /// The terms of sharing in the request clash with another holder of this number, and no other
+    /// number can be had: hold it on under the terms recorded before.
+    pub keep_terms: bool,
+}
+
+/// A number the Service does not get, or not the one it asks for.
+#[derive(Clone, PartialEq, Eq, Debug, Serialize)]
+pub struct Missing {
+    /// Of which family; none for ports.
+    #[serde(serialize_with = "text_or_null")]
+    pub family: Option<Family>,
+    /// Why.
+    pub reason: Reason,
+    /// One sentence for users: the object, the field and what to change.
+    pub message: String,
+    /// Pools in which a freed number would help.
+    #[serde(serialize_with = "texts")]
+    pub waits_for: Vec<Arc<str>>,
+}
+
+/// A pool that was looked at.
+#[derive(Clone, PartialEq, Eq, Debug, Serialize)]
+pub struct Considered {
+    /// Which.
+    #[serde(serialize_with = "text")]
+    pub pool: Arc<str>,
+    /// For which family; none for ports.
+    #[serde(serialize_with = "text_or_null")]
+    pub family: Option<Family>,
+    /// Why it was used or not.
+    pub why: Why,
+}
+
+/// Why a pool was used or not. Displays as the rest of a sentence that starts with the pool.
+#[derive(Clone, PartialEq, Eq, Debug, Serialize)]
+pub enum Why {
+    /// It gives the number or lets it be kept.
+    Chosen,
+    /// Not needed: another pool comes first.
+    ComesAfter {
+        /// The pool that gave the number.
+        #[serde(serialize_with = "text")]
+        chosen: Arc<str>,
+    },
+    /// The Service asks for another pool by name.
+    NotAskedFor,
+    /// It has other uses than the one asked for.
+    WrongUse {
+        /// What it gives.
+        #[serde(serialize_with = "text")]
+        usage: Use,
+    },
+    /// It has no numbers of the family.
+    WrongFamily,
+    /// It does not contain the number asked for.
+    NotContained,
+    /// The class does not allow it.
+    NotAllowedByClass,
+    /// It does not admit the namespace.
+    NamespaceNotAdmitted {
+        /// Which.
+        #[serde(serialize_with = "text")]
+        namespace: Arc<str>,
+    },
+    /// It admits the namespace but not the Service's labels.
+    ServiceNotAdmitted,
+    /// Another pool admits the Service and enforces.
+    FallThroughStopped {
+        /// Which.
+        #[serde(serialize_with = "text")]
+        by: Arc<str>,
+    },
+    /// It only serves requests by name or number.
+    AutoAssignOff,
+    /// It is being drained.
+    Disabled,
+    /// It overlaps an older pool.
+    Overlaps {
+        /// The oldest such one.
+        #[serde(serialize_with = "text")]
+        older: Arc<str>,
+    },
+    /// Every number is taken.
+    Full {
+        /// How many there are.
+        capacity: u128,
+        /// How many of them are kept for former owners.
+        retained: u128,
+    },
+    /// The number asked for is reserved.
+    Reserved,
+    /// The number asked for ends in .0 or .255.
+    Buggy,
+    /// The ledger block of the number, or of every free number, cannot be read.
+    LedgerDamaged,
+    /// The number asked for is held.
+    InUse {
+        /// By whom.
+        #[serde(serialize_with = "text")]
+        by: ServiceKey,
+    },
+    /// The number asked for is kept for a former owner.
+    RetainedFor {
+        /// For whom.
+        #[serde(serialize_with = "text")]
+        owner: ServiceKey,
+        /// Until when (Unix seconds).
+        until: i64,
+    },
+    /// The number asked for is held by a Service that it cannot be shared with.
+    CannotShare {
+        /// Who holds it.
+        #[serde(serialize_with = "text")]
+        with: ServiceKey,
+        /// What is in the way.
+        #[serde(serialize_with = "text")]
+        why: Obstacle,
+    },
+    /// The number asked for was picked for another port of the same Service.
+    PickedAlready,
+}
+
+/// The answer.
+#[derive(Clone, PartialEq, Eq, Debug, Default, Serialize)]
+pub struct Verdict {
+    /// What the Service gets or keeps, in the order of the families.
+    pub grants: Vec<Grant>,
+    /// What it does not get, and why.
+    pub missing: Vec<Missing>,
+    /// Every pool that was looked at, and why it was used or not.
+    pub considered: Vec<Considered>,
+    /// Held by this uid for this use and not granted: to be released. For ports this is what the
+    /// call leaves over; when one Service asks for several, only the last call's counts.
+    #[serde(serialize_with = "texts")]
+    pub surplus: Vec<Number>,
+}
+
+/// One number that is asked for.
+#[derive(Clone, Copy)]
+pub(crate) struct Want<'a> {
+    pub(crate) request: &'a Request<'a>,
+    pub(crate) space: Space,
+    pub(crate) now: i64,
+}
+
+/// What becomes of it.
+struct Outcome {
+    /// What is held can stay.
+    kept: Option<Grant>,
+    /// A new number.
+    fresh: Option<Grant>,
+    missing: Option<Missing>,
+}
+
+impl Want<'_> {
+    pub(crate) const fn family(&self) -> Option<Family> {
+        self.space.family()
+    }
+
+    pub(crate) fn number(&self, value: u128) -> Number {
+        Number {
+            space: self.space,
+            value,
+        }
+    }
+
+    pub(crate) fn explicit(&self) -> Option<Number> {
+        let mut explicit = self.request.explicit.iter().copied();
+        explicit.find(|number| number.space == self.space)
+    }
+
+    pub(crate) fn admitted(&self, entry: &Entry) -> bool {
+        entry.pool.admission.admits(
+            &self.request.service.namespace,
+            self.request.namespace_labels,
+            self.request.service_labels,
+        )
+    }
+}
+
+impl Allocator {
+    /// Which numbers the Service gets or keeps at `now` (Unix seconds), what is missing and why.
+    pub fn decide(&self, request: &Request<'_>, now: i64) -> Verdict {
+        let mut held: Vec<Number> = self
+            .held_by(request.uid)
+            .filter(|(number, usage)| *usage == request.usage && !request.exclude.contains(number))
+            .map(|(number, _)| number)
+            .collect();
+        held.sort_unstable();
+        let spaces: Vec<Space> = match request.usage {
+            Use::LoadBalancer | Use::ClusterIp => request
+                .families
+                .iter()
+                .map(|&family| family.into())
+                .collect(),
+            Use::NodePort | Use::HealthCheckNodePort => vec![Space::Port],
+        };
+        let mut verdict = Verdict::default();
+        let mut outcomes: Vec<Outcome> = spaces
+            .into_iter()
+            .map(|space| {
+                let want = Want {
+                    request,
+                    space,
+                    now,
+                };
+                self.outcome(want, &held, &mut verdict.considered)
+            })
+            .collect();
+        let blocked = request.require_all
+            && outcomes
+                .iter()
+                .any(|outcome| outcome.kept.is_none() && outcome.fresh.is_none());
+        for outcome in &mut outcomes {
+            let fresh = outcome.fresh.take().filter(|_| !blocked);
+            verdict.grants.extend(fresh.or(outcome.kept.take()));
+            if let Some(mut missing) = outcome.missing.take() {
+                if blocked {
+                    missing.message.push_str(
+                        "; spec.ipFamilyPolicy is RequireDualStack, so no family gets a new address",
+                    );
+                }
+                verdict.missing.push(missing);
+            }
+        }
+        verdict.surplus = held;
+        verdict
+            .surplus
+            .retain(|number| !verdict.grants.iter().any(|grant| grant.number == *number));
+        verdict
+    }
+
+    fn outcome(
+        &self,
+        want: Want<'_>,
+        held: &[Number],
+        considered: &mut Vec<Considered>,
+    ) -> Outcome {
+        let held: Vec<Number> = held
+            .iter()
+            .copied()
+            .filter(|number| number.space == want.space)
+            .collect();
+        let explicit = want.explicit();
+        let satisfying = held
+            .iter()
+            .copied()
+            .filter(|number| explicit.is_none_or(|explicit| explicit == *number))
+            .filter(|&number| !self.must_part(want, number));
+        if let Some(grant) = self.keep(want, satisfying, want.request.pool) {
+            if let Some(pool) = &grant.pool {
+                considered.push(Considered {
+                    pool: pool.clone(),
+                    family: want.family(),
+                    why: Why::Chosen,
+                });
+            }
+            return Outcome {
+                kept: Some(grant),
+                fresh: None,
+                missing: None,
+            };
+        }
+        let kept = self.keep(want, held.iter().copied(), None);
+        let acquired = self.acquire(want, &held, considered);
+        let (fresh, missing) = match acquired {
+            Ok(grant) => (Some(grant), None),
+            Err(mut missing) => {
+                if let Some(kept) = &kept {
+                    use fmt::Write as _;
+                    // Writing to a String cannot fail.
+                    let _ = write!(
+                        missing.message,
+                        "; {} stays in service until then",
+                        kept.number
+                    );
+                }
+                (None, Some(missing))
+            }
+        };
+        Outcome {
+            kept,
+            fresh,
+            missing,
+        }
+    }
+
+    /// The number to keep: the one shown, else the lowest, of those that a pool still contains and
+    /// admits the Service to. A pool that is disabled, overlaps or reserves the number keeps what
+    /// it gave.
+    fn keep(
+        &self,
+        want: Want<'_>,
+        numbers: impl Iterator<Item = Number>,
+        only: Option<&str>,
+    ) -> Option<Grant> {
+        let mut best: Option<(bool, Grant)> = None;
+        for number in numbers {
+            let Some(entry) = self.keeper(want, number, only) else {
+                continue;
+            };
+            let shown = want.request.shown.contains(&number);
+            if best.as_ref().is_some_and(|(best, _)| *best || !shown) {
+                continue;
+            }
+            best = Some((
+                shown,
+                Grant {
+                    number,
+                    pool: Some(entry.pool.name.clone()),
+                    fresh: false,
+                    keep_terms: self.must_part(want, number),
+                },
+            ));
+        }
+        best.map(|(_, grant)| grant)
+    }
+
+    /// The pool that lets the number be kept.
+    pub(crate) fn keeper(
+        &self,
+        want: Want<'_>,
+        number: Number,
+        only: Option<&str>,
+    ) -> Option<&Entry> {
+        self.entries_containing(number).find(|entry| {
+            entry.pool.serves(want.request.usage)
+                && only.is_none_or(|only| *only == *entry.pool.name)
+                && want.admitted(entry)
+        })
+    }
+
+    /// Whether the Service has changed its terms of sharing so that they clash with another holder
+    /// of a number it holds. The others, which changed nothing, stay.
+    fn must_part(&self, want: Want<'_>, number: Number) -> bool {
+        let holders = self.holders(number);
+        let own = |holder: &&Holder| {
+            holder.uid == *want.request.uid && holder.usage == want.request.usage
+        };
+        if holders.len() < 2 {
+            return false;
+        }
+        let recorded = holders
+            .iter()
+            .find(own)
+            .and_then(|own| own.sharing.as_ref());
+        recorded != want.request.sharing && self.clash(want, number).is_some()
+    }
+
+    /// Another holder of the number that the request may not share it with.
+    pub(crate) fn clash(&self, want: Want<'_>, number: Number) -> Option<Why> {
+        let request = want.request;
+        self.holders(number).iter().find_map(|holder| {
+            if holder.uid == *request.uid {
+                return (holder.usage != request.usage).then(|| Why::InUse {
+                    by: holder.service.clone(),
+                });
+            }
+            let Some(sharing) = request.sharing else {
+                return Some(Why::InUse {
+                    by: holder.service.clone(),
+                });
+            };
+            let obstacle = match &holder.sharing {
+                None => Some(Obstacle::NotShared),
+                Some(other) => crate::may_share(
+                    &request.service.namespace,
+                    sharing,
+                    &holder.service.namespace,
+                    other,
+                )
+                .err(),
+            };
+            obstacle.map(|why| Why::CannotShare {
+                with: holder.service.clone(),
+                why,
+            })
+        })
+    }
+}
+
+fn text<T: fmt::Display, S: Serializer>(value: &T, serializer: S) -> Result<S::Ok, S::Error> {
+    serializer.collect_str(value)
+}
+
+fn text_or_null<T: fmt::Display, S: Serializer>(
+    value: &Option<T>,
+    serializer: S,
+) -> Result<S::Ok, S::Error> {
+    match value {
+        Some(value) => serializer.collect_str(value),
+        None => serializer.serialize_none(),
+    }
+}
+
+fn texts<T: fmt::Display, S: Serializer>(values: &[T], serializer: S) -> Result<S::Ok, S::Error> {
+    serializer.collect_seq(values.iter().map(ToString::to_string))
+}
+
+#[cfg(test)]
+mod tests;
