@@ -126,6 +126,7 @@ fn simple(command: &mut Command) -> anyhow::Result<Outcome> {
 }
 
 fn generated(root: &Path) -> anyhow::Result<Outcome> {
+    // runs: cargo xtask generate
     let stale = generate::stale(root)?;
     Ok(if stale.is_empty() {
         Outcome::Passed(String::new())

@@ -26,7 +26,8 @@ pub(crate) fn cargo_deny(root: &Path) -> anyhow::Result<()> {
             .env("CARGO_PROFILE_RELEASE_OPT_LEVEL", "1")
             .env("CARGO_PROFILE_RELEASE_LTO", "off")
             .env("CARGO_PROFILE_RELEASE_CODEGEN_UNITS", "16")
-            .env("CARGO_PROFILE_RELEASE_DEBUG", "false"),
+            .env("CARGO_PROFILE_RELEASE_DEBUG", "false")
+            .env_remove("CARGO_TARGET_DIR"), // it is built in a folder that goes away again
     )?;
     ensure!(status.success(), "cannot install cargo-deny: {status}");
     Ok(())
