@@ -24,6 +24,9 @@ use model::{Family, Reason, TrafficPolicy};
 
 use super::record::{LoadBalancerRequest, Rejection, ServicePort};
 
+#[cfg(test)]
+mod tests;
+
 /// Take the address from this pool only.
 pub const ADDRESS_POOL: &str = "portolan.dev/address-pool";
 /// Exactly these addresses, separated by commas; at most one of a family.

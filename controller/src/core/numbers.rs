@@ -13,6 +13,9 @@ use serde_json::{Value, json};
 
 use super::record::{FamilyPolicy, Rejection, ServicePort, ServiceRecord, ServiceType};
 
+#[cfg(test)]
+mod tests;
+
 /// Which IP families a Service is to have.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub struct FamilyPlan {

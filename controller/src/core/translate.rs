@@ -28,6 +28,8 @@ use super::{
 
 mod block;
 mod pool;
+#[cfg(test)]
+mod tests;
 
 pub use block::{FORMAT_VERSION, block, block_spec};
 pub use pool::{address_pool, node_port_pool};

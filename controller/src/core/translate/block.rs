@@ -13,6 +13,9 @@ use model::{Number, Reason, ServiceKey, Space, TrafficPolicy, Uid, Use};
 use super::{Identity, quoted, word};
 use crate::core::record::{BlockRecord, Rejection};
 
+#[cfg(test)]
+mod tests;
+
 /// The version of the format in which claims are written and the only one read.
 pub const FORMAT_VERSION: u32 = 1;
 

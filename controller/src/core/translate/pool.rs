@@ -10,6 +10,9 @@ use model::{Reason, Use};
 use super::{Identity, quoted};
 use crate::core::record::{PoolKind, PoolRecord, PoolStatus, Rejection};
 
+#[cfg(test)]
+mod tests;
+
 /// An AddressPool. What is wrong in its spec is in `pool`, with the field and the cure.
 ///
 /// # Errors
