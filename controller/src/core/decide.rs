@@ -202,6 +202,12 @@ fn cluster_ips(snapshot: &Snapshot<'_>, own: &mut Own, found: &mut NumbersFound)
         .filter(|family| !record.cluster_ips.iter().any(|ip| Family::of(*ip) == *family))
         .collect();
     if lacking.is_empty() {
+        if record.cluster_ips.len() > plan.families.len() {
+            // The policy went back to SingleStack: the secondary goes.
+            let keeps = |ip: &IpAddr| plan.families.contains(&Family::of(*ip));
+            found.cluster_ips = record.cluster_ips.iter().copied().filter(keeps).collect();
+            found.plan = Some(plan);
+        }
         return;
     }
     let verdict = snapshot.allocator.decide(

@@ -246,6 +246,18 @@ impl Ledger {
         changes
     }
 
+    /// The watch saw a block of which not even a record can be made.
+    pub fn observe_unreadable(&mut self, id: BlockId, why: Rejection) -> Vec<Change> {
+        let block = self.blocks.entry(id).or_default();
+        let news = block.damaged.as_ref() != Some(&why);
+        block.damaged = Some(why.clone());
+        // What its version is only a readable one can say.
+        block.uncertain = true;
+        news.then_some(Change::Damaged(id, why))
+            .into_iter()
+            .collect()
+    }
+
     /// The watch says that a block is gone. Only Portolan writes blocks and never deletes one, so
     /// somebody else did: what it said is unknown now, and what Services show is claimed again.
     pub fn observe_deleted(&mut self, id: BlockId) -> Vec<Change> {

@@ -1,6 +1,7 @@
 //! What the watches saw: records change, keys become dirty, what is proven gone is released.
 
 use super::*;
+use crate::core::record::Rejection;
 
 impl Engine {
     pub(super) fn observe(&mut self, observed: Observed, now: Now) {
@@ -55,6 +56,16 @@ impl Engine {
             Observed::Unreadable { kind, name, error } => {
                 self.counters.unreadable += 1;
                 tracing::warn!(?kind, %name, %error, reason = %Reason::Unreadable, "an object cannot be read; what was known of it stays");
+                if kind == Kind::Block
+                    && let Some(id) = BlockId::parse_name(&name)
+                {
+                    let why = Rejection {
+                        reason: Reason::LedgerDamaged,
+                        message: format!("AllocationBlock {name} cannot be read: {error}; correct it or delete it"),
+                    };
+                    let changes = self.ledger.observe_unreadable(id, why);
+                    self.apply(changes, now);
+                }
                 self.index.seen(kind, || name);
             }
             Observed::Restarted(kind) => self.index.restart(kind),
