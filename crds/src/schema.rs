@@ -18,8 +18,9 @@ pub mod limits {
     pub const RANGES: u32 = 256;
     /// Characters in an address range: two IPv6 addresses of at most 45 characters and a dash.
     pub const ADDRESS_RANGE: u32 = 91;
-    /// Characters in a port range, `30000-32767`.
-    pub const PORT_RANGE: u32 = 11;
+    /// Characters in a port range: `30000-32767` and some room, so that a user who writes spaces is
+    /// told about the spaces.
+    pub const PORT_RANGE: u32 = 24;
     /// Namespaces in a list.
     pub const NAMESPACES: u32 = 256;
     /// Characters in a namespace's name (RFC 1123 label).

@@ -19,7 +19,6 @@ pub(crate) fn assert_accepted(
     judge: impl Fn(Value) -> Result<(), ValidationErrors>,
 ) {
     for spec in specs {
-        println!("ROW accept {spec}");
         let verdict = judge(spec.clone());
         assert!(verdict.is_ok(), "{spec} was rejected: {verdict:?}");
     }
@@ -34,7 +33,6 @@ pub(crate) fn assert_rejected(
 ) {
     let mut covered = BTreeSet::new();
     for (spec, path, message) in rows {
-        println!("ROW {kind} {path} {spec}");
         let Err(errors) = judge(spec.clone()) else {
             panic!("{spec} was accepted");
         };
