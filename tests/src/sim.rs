@@ -532,7 +532,11 @@ impl World {
                     let until = self.tick + self.rng.u64(..300);
                     self.stalls.insert((replica, kind), until);
                 }
-                if self.stalls.get(&(replica, kind)).is_none_or(|until| *until <= self.tick) {
+                if self
+                    .stalls
+                    .get(&(replica, kind))
+                    .is_none_or(|until| *until <= self.tick)
+                {
                     self.deliver(replica, kind);
                 }
             }

@@ -454,7 +454,11 @@ fn rival_claim(seed: u64) {
         }
     }
     settle(&mut world);
-    assert_eq!(world.claims().len(), 1, "the fence proved that the claim was never used");
+    assert_eq!(
+        world.claims().len(),
+        1,
+        "the fence proved that the claim was never used"
+    );
     assert_eq!(address(&world, "a").as_deref(), Some("192.0.2.0"));
 }
 

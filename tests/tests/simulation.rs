@@ -184,21 +184,28 @@ fn quarrel(seed: u64) {
             let name = format!("default/svc-{}", world.rng.u8(..2));
             match world.rng.u8(..6) {
                 0..3 => {
-                    let (first, last) = [(0, 1), (1, 2), (2, 3), (0, 0), (3, 3)][world.rng.usize(..5)];
+                    let (first, last) =
+                        [(0, 1), (1, 2), (2, 3), (0, 0), (3, 3)][world.rng.usize(..5)];
                     let addresses = json!([format!("192.0.2.{first}-192.0.2.{last}")]);
-                    world
-                        .store
-                        .edit(Kind::AddressPool, "public", |o| o["spec"]["addresses"] = addresses);
+                    world.store.edit(Kind::AddressPool, "public", |o| {
+                        o["spec"]["addresses"] = addresses
+                    });
                 }
                 3 => {
                     let label = world.rng.u8(..99).to_string();
-                    world
-                        .store
-                        .edit(Kind::Service, &name, |o| set(o, "/metadata/labels/touched", json!(label)));
+                    world.store.edit(Kind::Service, &name, |o| {
+                        set(o, "/metadata/labels/touched", json!(label))
+                    });
                 }
                 4 => {
-                    let type_ = if world.rng.bool() { "ClusterIP" } else { "LoadBalancer" };
-                    world.store.edit(Kind::Service, &name, |o| o["spec"]["type"] = json!(type_));
+                    let type_ = if world.rng.bool() {
+                        "ClusterIP"
+                    } else {
+                        "LoadBalancer"
+                    };
+                    world
+                        .store
+                        .edit(Kind::Service, &name, |o| o["spec"]["type"] = json!(type_));
                 }
                 _ => {
                     let wish = match world.rng.u8(..5) {
