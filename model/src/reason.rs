@@ -29,7 +29,7 @@ macro_rules! reasons {
 reasons! {
     /// The Service has every number it asked for.
     Allocated,
-    /// The load balancer takes traffic for the Service.
+    /// The address is assigned, or the pool or class is in use.
     Ready,
     /// PreferDualStack got one family only; the other is taken as soon as a pool can give it.
     PartlyAllocated,
