@@ -33,7 +33,13 @@ impl<'a> Call<'a> {
         if res.namespaced && target.namespace.is_none() && target.name.is_some() {
             return Err(ApiError::no_such_path());
         }
-        let call = Self { api, res, target, query, version };
+        let call = Self {
+            api,
+            res,
+            target,
+            query,
+            version,
+        };
         match call.target.subresource.as_deref() {
             None => Ok(call),
             Some("status") if call.version().status => Ok(call),
@@ -49,7 +55,11 @@ impl<'a> Call<'a> {
     }
 
     pub(crate) fn within(&self, res: &Arc<Resource>, namespace: &str) -> Call<'a> {
-        let version = res.versions.iter().position(|v| v.name == res.storage).unwrap_or(0);
+        let version = res
+            .versions
+            .iter()
+            .position(|v| v.name == res.storage)
+            .unwrap_or(0);
         let target = Target {
             group: res.group.clone(),
             version: res.storage.clone(),
@@ -58,23 +68,40 @@ impl<'a> Call<'a> {
             name: None,
             subresource: None,
         };
-        Call { api: self.api, res: res.clone(), target, query: Query::default(), version }
+        Call {
+            api: self.api,
+            res: res.clone(),
+            target,
+            query: Query::default(),
+            version,
+        }
     }
 
-    #[expect(clippy::indexing_slicing, reason = "the index was found in this list, which never changes")]
+    #[expect(
+        clippy::indexing_slicing,
+        reason = "the index was found in this list, which never changes"
+    )]
     pub(crate) fn version(&self) -> &Version {
         &self.res.versions[self.version]
     }
 
     pub(crate) fn key(&self, name: &str) -> Key {
-        (self.target.namespace.clone().unwrap_or_default(), name.to_owned())
+        (
+            self.target.namespace.clone().unwrap_or_default(),
+            name.to_owned(),
+        )
     }
 
     pub(crate) fn get(&self, key: &Key) -> Option<Arc<Object>> {
         self.api.lock().get(&self.res.table, key)
     }
 
-    pub(crate) fn commit(&self, key: &Key, old: Option<&Arc<Object>>, new: Option<Value>) -> Result<Arc<Object>, Raced> {
+    pub(crate) fn commit(
+        &self,
+        key: &Key,
+        old: Option<&Arc<Object>>,
+        new: Option<Value>,
+    ) -> Result<Arc<Object>, Raced> {
         self.api.lock().commit(&self.res.table, key, old, new)
     }
 
@@ -95,24 +122,43 @@ impl<'a> Call<'a> {
         if self.res.nature == Nature::NewEvent {
             return crate::event::to_new(value);
         }
-        put(&mut value, &["apiVersion"], api_version(&self.res.group, &self.version().name).into());
+        put(
+            &mut value,
+            &["apiVersion"],
+            api_version(&self.res.group, &self.version().name).into(),
+        );
         value
     }
 
     pub(crate) fn filter(&self) -> Result<Filter> {
         let labels = Selector::parse(self.query.get("labelSelector"))?;
         let fields = Selector::parse(self.query.get("fieldSelector"))?;
-        let known = |field: &str| matches!(field, "metadata.name" | "metadata.namespace") || self.res.selectable(field);
+        let known = |field: &str| {
+            matches!(field, "metadata.name" | "metadata.namespace") || self.res.selectable(field)
+        };
         if let Some(field) = fields.unknown(known) {
-            let why = format!("Unable to find \"{}\" that match label selector \"{}\", field selector \"{}\": field label not supported: {field}", api_version(&self.res.group, &format!("{}, Resource={}", self.version().name, self.res.plural)), self.query.get("labelSelector").unwrap_or_default(), self.query.get("fieldSelector").unwrap_or_default());
+            let why = format!(
+                "Unable to find \"{}\" that match label selector \"{}\", field selector \"{}\": field label not supported: {field}",
+                api_version(
+                    &self.res.group,
+                    &format!("{}, Resource={}", self.version().name, self.res.plural)
+                ),
+                self.query.get("labelSelector").unwrap_or_default(),
+                self.query.get("fieldSelector").unwrap_or_default()
+            );
             return Err(ApiError::bad_request(why));
         }
         let name = self.target.name.clone();
-        Ok(Filter { labels, fields, name, nature: self.res.nature })
+        Ok(Filter {
+            labels,
+            fields,
+            name,
+            nature: self.res.nature,
+        })
     }
 
-    /// Every object the request selects, now or at an older version.
-    pub(crate) fn select(&self, at: Option<(u64, &Key)>) -> Result<Vec<(Key, Arc<Object>)>> {
+    /// Every object the request selects, now or at an older version, and the version shown.
+    pub(crate) fn select(&self, at: Option<(u64, &Key)>) -> Result<(u64, Vec<(Key, Arc<Object>)>)> {
         let filter = self.filter()?;
         let namespace = self.target.namespace.as_deref();
         let store = self.api.lock();
@@ -122,8 +168,12 @@ impl<'a> Call<'a> {
                 .range_at(&self.res.table, namespace, Some(after), rv)
                 .map_err(|_| ApiError::expired("The provided continue parameter is too old to display a consistent list result. You can start a new list without the continue parameter, or use the continue token in this response to retrieve the remainder of the results. Continuing with the provided token results in an inconsistent list - objects that were created, modified, or deleted between the time the first chunk was returned and now may show up in the list."))?,
         };
+        let rv = at.map_or(store.rv(), |(rv, _)| rv);
         drop(store);
-        Ok(list.into_iter().filter(|(_, o): &(Key, Arc<Object>)| filter.matches(&o.value)).collect())
+        let matches = list
+            .into_iter()
+            .filter(|(_, o): &(Key, Arc<Object>)| filter.matches(&o.value));
+        Ok((rv, matches.collect()))
     }
 }
 
@@ -138,10 +188,15 @@ pub(crate) struct Filter {
 
 impl Filter {
     pub(crate) fn matches(&self, value: &Value) -> bool {
-        if self.name.as_ref().is_some_and(|n| n != text(value, &["metadata", "name"])) {
+        if self
+            .name
+            .as_ref()
+            .is_some_and(|n| n != text(value, &["metadata", "name"]))
+        {
             return false;
         }
-        self.labels.matches(|key| crate::resource::at(value, &["metadata", "labels", key]).as_str())
+        self.labels
+            .matches(|key| crate::resource::at(value, &["metadata", "labels", key]).as_str())
             && self.fields.matches(|field| Some(self.field(value, field)))
     }
 
@@ -152,7 +207,9 @@ impl Filter {
     fn field<'v>(&self, value: &'v Value, field: &str) -> &'v str {
         // Events are selected by the stored shape's names, whichever shape was asked for.
         let renamed = match (self.nature, field) {
-            (Nature::NewEvent, f) if f.starts_with("regarding.") => f.replacen("regarding", "involvedObject", 1),
+            (Nature::NewEvent, f) if f.starts_with("regarding.") => {
+                f.replacen("regarding", "involvedObject", 1)
+            }
             (Nature::NewEvent, "reportingController") => "reportingComponent".to_owned(),
             (Nature::CoreEvent, "source") => "source.component".to_owned(),
             (_, f) => f.to_owned(),
@@ -171,7 +228,8 @@ impl Resource {
                     || matches!(field, "reason" | "type" | "source" | "reportingComponent")
             }
             Nature::NewEvent => {
-                field.starts_with("regarding.") || matches!(field, "reason" | "type" | "reportingController")
+                field.starts_with("regarding.")
+                    || matches!(field, "reason" | "type" | "reportingController")
             }
             Nature::Service => matches!(field, "spec.clusterIP" | "spec.type"),
             Nature::Namespace => field == "status.phase",

@@ -16,16 +16,26 @@ pub(crate) fn prepare(value: &mut Value) -> Vec<FieldError> {
     let mut errors = Vec::new();
     let spec = at(value, &["spec"]).clone();
     let (group, plural) = (text(&spec, &["group"]), text(&spec, &["names", "plural"]));
-    let (name, wanted) = (text(value, &["metadata", "name"]).to_owned(), format!("{plural}.{group}"));
+    let (name, wanted) = (
+        text(value, &["metadata", "name"]).to_owned(),
+        format!("{plural}.{group}"),
+    );
     if name != wanted {
         let why = format!("must be spec.names.plural+\".\"+spec.group: expected \"{wanted}\"");
         errors.push(FieldError::invalid("metadata.name", name.as_str(), why));
     }
     let scope = text(&spec, &["scope"]);
     if scope != "Namespaced" && scope != "Cluster" {
-        errors.push(FieldError::not_supported("spec.scope", scope, &["Cluster", "Namespaced"]));
+        errors.push(FieldError::not_supported(
+            "spec.scope",
+            scope,
+            &["Cluster", "Namespaced"],
+        ));
     }
-    let versions = at(&spec, &["versions"]).as_array().cloned().unwrap_or_default();
+    let versions = at(&spec, &["versions"])
+        .as_array()
+        .cloned()
+        .unwrap_or_default();
     if versions.iter().filter(|v| flag(v, "storage")).count() != 1 {
         let why = "must have exactly one version marked as storage version";
         errors.push(FieldError::invalid("spec.versions", json!(versions), why));
@@ -40,7 +50,10 @@ pub(crate) fn prepare(value: &mut Value) -> Vec<FieldError> {
         }
     }
     let kind = text(&spec, &["names", "kind"]);
-    for (field, default) in [("singular", kind.to_lowercase()), ("listKind", format!("{kind}List"))] {
+    for (field, default) in [
+        ("singular", kind.to_lowercase()),
+        ("listKind", format!("{kind}List")),
+    ] {
         if text(&spec, &["names", field]).is_empty() {
             put(value, &["spec", "names", field], default.into());
         }
@@ -49,11 +62,13 @@ pub(crate) fn prepare(value: &mut Value) -> Vec<FieldError> {
         put(value, &["spec", "conversion"], json!({"strategy": "None"}));
     }
     let since = text(value, &["metadata", "creationTimestamp"]).to_owned();
-    let condition = |kind: &str, reason: &str, message: &str| {
-        json!({"type": kind, "status": "True", "reason": reason, "message": message, "lastTransitionTime": since})
-    };
+    let condition = |kind: &str, reason: &str, message: &str| json!({"type": kind, "status": "True", "reason": reason, "message": message, "lastTransitionTime": since});
     let names = at(value, &["spec", "names"]).clone();
-    let stored: Vec<&str> = versions.iter().filter(|v| flag(v, "storage")).map(|v| text(v, &["name"])).collect();
+    let stored: Vec<&str> = versions
+        .iter()
+        .filter(|v| flag(v, "storage"))
+        .map(|v| text(v, &["name"]))
+        .collect();
     let status = json!({
         "conditions": [
             condition("NamesAccepted", "NoConflicts", "no conflicts found"),
@@ -79,16 +94,26 @@ pub(crate) fn changed(call: &Call<'_>, object: Option<&Arc<Object>>) -> Result<(
 pub(crate) fn removed(call: &Call<'_>, object: &Arc<Object>) {
     if call.res.nature == Nature::Definition {
         let spec = at(&object.value, &["spec"]);
-        call.api.lock().stop_serving(text(spec, &["group"]), text(spec, &["names", "plural"]));
+        call.api
+            .lock()
+            .stop_serving(text(spec, &["group"]), text(spec, &["names", "plural"]));
     }
 }
 
 /// Deletes every object of a definition; true when something with finalizers is left.
 pub(crate) fn delete_instances(call: &Call<'_>, definition: &Arc<Object>) -> Result<bool> {
     let spec = at(&definition.value, &["spec"]);
-    let found = call.api.lock().resource(text(spec, &["group"]), text(spec, &["names", "plural"]));
+    let found = call
+        .api
+        .lock()
+        .resource(text(spec, &["group"]), text(spec, &["names", "plural"]));
     let Some(res) = found else { return Ok(false) };
-    let keys: Vec<_> = call.api.lock().range(&res.table, None, None).map(|(key, _)| key.clone()).collect();
+    let keys: Vec<_> = call
+        .api
+        .lock()
+        .range(&res.table, None, None)
+        .map(|(key, _)| key.clone())
+        .collect();
     for key in keys {
         match write::delete_named(&call.within(&res, &key.0), &key, &Value::Null) {
             Ok(_) => {}
@@ -96,7 +121,12 @@ pub(crate) fn delete_instances(call: &Call<'_>, definition: &Arc<Object>) -> Res
             Err(e) => return Err(e),
         }
     }
-    Ok(call.api.lock().range(&res.table, None, None).next().is_some())
+    Ok(call
+        .api
+        .lock()
+        .range(&res.table, None, None)
+        .next()
+        .is_some())
 }
 
 /// When the last object of a definition that is being deleted goes, so does the definition.
@@ -105,16 +135,29 @@ pub(crate) fn finish_deletion(definitions: &Call<'_>, res: &Resource) {
         return;
     }
     let key = (String::new(), format!("{}.{}", res.plural, res.group));
-    let Some(definition) = definitions.get(&key) else { return };
+    let Some(definition) = definitions.get(&key) else {
+        return;
+    };
     let deleting = !at(&definition.value, &["metadata", "deletionTimestamp"]).is_null();
-    let empty = definitions.api.lock().range(&res.table, None, None).next().is_none();
+    let empty = definitions
+        .api
+        .lock()
+        .range(&res.table, None, None)
+        .next()
+        .is_none();
     if deleting && empty && definitions.commit(&key, Some(&definition), None).is_ok() {
         removed(definitions, &definition);
     }
 }
 
 fn strings(value: &Value) -> Vec<String> {
-    value.as_array().into_iter().flatten().filter_map(Value::as_str).map(str::to_owned).collect()
+    value
+        .as_array()
+        .into_iter()
+        .flatten()
+        .filter_map(Value::as_str)
+        .map(str::to_owned)
+        .collect()
 }
 
 fn resource(definition: &Value) -> Resource {
@@ -122,10 +165,18 @@ fn resource(definition: &Value) -> Resource {
     let names = at(spec, &["names"]);
     let owned = |path: &[&str]| text(names, path).to_owned();
     let (group, plural) = (text(spec, &["group"]), text(names, &["plural"]));
-    let versions = at(spec, &["versions"]).as_array().cloned().unwrap_or_default();
+    let versions = at(spec, &["versions"])
+        .as_array()
+        .cloned()
+        .unwrap_or_default();
     let selectable = |v: &Value| {
-        let list = at(v, &["selectableFields"]).as_array().cloned().unwrap_or_default();
-        list.iter().map(|f| text(f, &["jsonPath"]).trim_start_matches('.').to_owned()).collect::<Vec<_>>()
+        let list = at(v, &["selectableFields"])
+            .as_array()
+            .cloned()
+            .unwrap_or_default();
+        list.iter()
+            .map(|f| text(f, &["jsonPath"]).trim_start_matches('.').to_owned())
+            .collect::<Vec<_>>()
     };
     Resource {
         table: Arc::from(format!("{plural}.{group}")),
@@ -138,14 +189,21 @@ fn resource(definition: &Value) -> Resource {
         categories: strings(at(names, &["categories"])),
         namespaced: text(spec, &["scope"]) == "Namespaced",
         nature: Nature::Custom,
-        storage: versions.iter().find(|v| flag(v, "storage")).map_or("", |v| text(v, &["name"])).to_owned(),
+        storage: versions
+            .iter()
+            .find(|v| flag(v, "storage"))
+            .map_or("", |v| text(v, &["name"]))
+            .to_owned(),
         selectable_fields: versions.iter().flat_map(selectable).collect(),
         versions: versions.iter().map(version).collect(),
     }
 }
 
 fn version(value: &Value) -> Version {
-    let columns = at(value, &["additionalPrinterColumns"]).as_array().cloned().unwrap_or_default();
+    let columns = at(value, &["additionalPrinterColumns"])
+        .as_array()
+        .cloned()
+        .unwrap_or_default();
     Version {
         name: text(value, &["name"]).to_owned(),
         served: flag(value, "served"),

@@ -24,15 +24,24 @@ pub(crate) fn body(res: &Resource, version: &Version, raw: &[u8]) -> Result<Valu
 /// Checks apiVersion and kind, filling them in where they are absent.
 pub(crate) fn typed_as(res: &Resource, version: &Version, mut value: Value) -> Result<Value> {
     if !value.is_object() {
-        return Err(ApiError::bad_request("the request body must be a JSON object"));
+        return Err(ApiError::bad_request(
+            "the request body must be a JSON object",
+        ));
     }
     let expected = api_version(&res.group, &version.name);
-    for (field, expected) in [("apiVersion", expected.as_str()), ("kind", res.kind.as_str())] {
+    for (field, expected) in [
+        ("apiVersion", expected.as_str()),
+        ("kind", res.kind.as_str()),
+    ] {
         let actual = text(&value, &[field]);
         if actual.is_empty() {
             put(&mut value, &[field], expected.into());
         } else if actual != expected {
-            let what = if field == "kind" { "kind" } else { "API version" };
+            let what = if field == "kind" {
+                "kind"
+            } else {
+                "API version"
+            };
             return Err(ApiError::bad_request(format!(
                 "the {what} in the data ({actual}) does not match the expected {what} ({expected})"
             )));
@@ -42,7 +51,12 @@ pub(crate) fn typed_as(res: &Resource, version: &Version, mut value: Value) -> R
 }
 
 /// Brings an object to the stored shape. `strict` refuses unknown fields instead of dropping them.
-pub(crate) fn stored(res: &Resource, version: &Version, mut value: Value, strict: bool) -> Result<Value> {
+pub(crate) fn stored(
+    res: &Resource,
+    version: &Version,
+    mut value: Value,
+    strict: bool,
+) -> Result<Value> {
     let mut dropped = Vec::new();
     let kind = (res.kind.as_str(), version.name.as_str());
     let mut out = match res.nature {
@@ -72,7 +86,10 @@ pub(crate) fn stored(res: &Resource, version: &Version, mut value: Value, strict
     };
     if strict && !dropped.is_empty() {
         dropped.sort();
-        let list: Vec<String> = dropped.iter().map(|p| format!("unknown field \"{p}\"")).collect();
+        let list: Vec<String> = dropped
+            .iter()
+            .map(|p| format!("unknown field \"{p}\""))
+            .collect();
         let (kind, version) = (&res.kind, &version.name);
         return Err(ApiError::bad_request(format!(
             "{kind} in version \"{version}\" cannot be handled as a {kind}: strict decoding error: {}",
@@ -80,7 +97,11 @@ pub(crate) fn stored(res: &Resource, version: &Version, mut value: Value, strict
         )));
     }
     if res.nature != Nature::NewEvent {
-        put(&mut out, &["apiVersion"], api_version(&res.group, &res.storage).into());
+        put(
+            &mut out,
+            &["apiVersion"],
+            api_version(&res.group, &res.storage).into(),
+        );
     }
     tidy_metadata(&mut out);
     Ok(out)
@@ -91,9 +112,15 @@ fn typed<T: DeserializeOwned + Serialize>(
     (kind, version): (&str, &str),
     dropped: &mut Vec<String>,
 ) -> Result<Value> {
-    let value = if value.is_null() { Value::Object(Map::new()) } else { value };
+    let value = if value.is_null() {
+        Value::Object(Map::new())
+    } else {
+        value
+    };
     let decoded = T::deserialize(&value).map_err(|e| {
-        ApiError::bad_request(format!("{kind} in version \"{version}\" cannot be handled as a {kind}: json: {e}"))
+        ApiError::bad_request(format!(
+            "{kind} in version \"{version}\" cannot be handled as a {kind}: json: {e}"
+        ))
     })?;
     let mut out = serde_json::to_value(decoded).map_err(ApiError::internal)?;
     missing(&value, &out, "", dropped);
@@ -137,12 +164,17 @@ fn tidy_metadata(value: &mut Value) {
     if value.get("metadata").is_none() {
         put(value, &["metadata"], Value::Object(Map::new()));
     }
-    let Some(metadata) = value.get_mut("metadata").and_then(Value::as_object_mut) else { return };
+    let Some(metadata) = value.get_mut("metadata").and_then(Value::as_object_mut) else {
+        return;
+    };
     for name in ["managedFields", "selfLink"] {
         metadata.remove(name);
     }
     metadata.retain(|_, v| {
         let empty_list = v.as_array().is_some_and(Vec::is_empty);
-        !v.is_null() && !empty_list && v.as_str() != Some("") && v.as_object().is_none_or(|m| !m.is_empty())
+        !v.is_null()
+            && !empty_list
+            && v.as_str() != Some("")
+            && v.as_object().is_none_or(|m| !m.is_empty())
     });
 }

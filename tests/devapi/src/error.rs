@@ -16,7 +16,12 @@ pub(crate) type Result<T, E = ApiError> = std::result::Result<T, E>;
 
 impl ApiError {
     fn new(code: StatusCode, reason: &'static str, message: String) -> Self {
-        Self { code: code.as_u16(), reason, message, details: Value::Null }
+        Self {
+            code: code.as_u16(),
+            reason,
+            message,
+            details: Value::Null,
+        }
     }
 
     fn on(mut self, group: &str, plural: &str, name: &str) -> Self {
@@ -29,17 +34,30 @@ impl ApiError {
     }
 
     pub(crate) fn not_found(id: &Qualified<'_>, name: &str) -> Self {
-        Self::new(StatusCode::NOT_FOUND, "NotFound", format!("{id} \"{name}\" not found")).on(id.group, id.plural, name)
+        Self::new(
+            StatusCode::NOT_FOUND,
+            "NotFound",
+            format!("{id} \"{name}\" not found"),
+        )
+        .on(id.group, id.plural, name)
     }
 
     /// The path itself is unknown, as opposed to an object.
     pub(crate) fn no_such_path() -> Self {
-        Self::new(StatusCode::NOT_FOUND, "NotFound", "the server could not find the requested resource".into())
+        Self::new(
+            StatusCode::NOT_FOUND,
+            "NotFound",
+            "the server could not find the requested resource".into(),
+        )
     }
 
     pub(crate) fn already_exists(id: &Qualified<'_>, name: &str) -> Self {
-        Self::new(StatusCode::CONFLICT, "AlreadyExists", format!("{id} \"{name}\" already exists"))
-            .on(id.group, id.plural, name)
+        Self::new(
+            StatusCode::CONFLICT,
+            "AlreadyExists",
+            format!("{id} \"{name}\" already exists"),
+        )
+        .on(id.group, id.plural, name)
     }
 
     pub(crate) fn conflict(id: &Qualified<'_>, name: &str, why: &str) -> Self {
@@ -53,8 +71,12 @@ impl ApiError {
     }
 
     pub(crate) fn forbidden(id: &Qualified<'_>, name: &str, why: &str) -> Self {
-        Self::new(StatusCode::FORBIDDEN, "Forbidden", format!("{id} \"{name}\" is forbidden: {why}"))
-            .on(id.group, id.plural, name)
+        Self::new(
+            StatusCode::FORBIDDEN,
+            "Forbidden",
+            format!("{id} \"{name}\" is forbidden: {why}"),
+        )
+        .on(id.group, id.plural, name)
     }
 
     pub(crate) fn expired(message: impl Into<String>) -> Self {
@@ -63,14 +85,22 @@ impl ApiError {
 
     pub(crate) fn method_not_allowed() -> Self {
         let message = "the server does not allow this method on the requested resource";
-        Self::new(StatusCode::METHOD_NOT_ALLOWED, "MethodNotAllowed", message.into())
+        Self::new(
+            StatusCode::METHOD_NOT_ALLOWED,
+            "MethodNotAllowed",
+            message.into(),
+        )
     }
 
     pub(crate) fn unsupported_media_type(accepted: &str) -> Self {
         let message = format!(
             "the body of the request was in an unknown format - accepted media types include: {accepted}"
         );
-        Self::new(StatusCode::UNSUPPORTED_MEDIA_TYPE, "UnsupportedMediaType", message)
+        Self::new(
+            StatusCode::UNSUPPORTED_MEDIA_TYPE,
+            "UnsupportedMediaType",
+            message,
+        )
     }
 
     pub(crate) fn internal(message: impl std::fmt::Display) -> Self {
@@ -82,7 +112,8 @@ impl ApiError {
     pub(crate) fn unprocessable(cause: &str) -> Self {
         let message = "the server rejected our request due to an error in our request".to_owned();
         let mut error = Self::new(StatusCode::UNPROCESSABLE_ENTITY, "Invalid", message);
-        error.details = json!({"causes": [{"reason": "UnexpectedServerResponse", "message": cause}]});
+        error.details =
+            json!({"causes": [{"reason": "UnexpectedServerResponse", "message": cause}]});
         error
     }
 
@@ -92,7 +123,11 @@ impl ApiError {
             [one] => one.clone(),
             many => format!("[{}]", many.join(", ")),
         };
-        let qualified = if group.is_empty() { kind.to_owned() } else { format!("{kind}.{group}") };
+        let qualified = if group.is_empty() {
+            kind.to_owned()
+        } else {
+            format!("{kind}.{group}")
+        };
         let message = format!("{qualified} \"{name}\" is invalid: {text}");
         let mut error = Self::new(StatusCode::UNPROCESSABLE_ENTITY, "Invalid", message);
         let causes: Vec<Value> = errors
@@ -127,7 +162,11 @@ pub(crate) struct Qualified<'a> {
 
 impl std::fmt::Display for Qualified<'_> {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        if self.group.is_empty() { f.write_str(self.plural) } else { write!(f, "{}.{}", self.plural, self.group) }
+        if self.group.is_empty() {
+            f.write_str(self.plural)
+        } else {
+            write!(f, "{}.{}", self.plural, self.group)
+        }
     }
 }
 
@@ -168,14 +207,23 @@ pub(crate) struct FieldError {
 
 impl FieldError {
     fn new(field: impl Into<String>, rule: Rule, value: Value, detail: impl Into<String>) -> Self {
-        Self { field: field.into(), rule, value, detail: detail.into() }
+        Self {
+            field: field.into(),
+            rule,
+            value,
+            detail: detail.into(),
+        }
     }
 
     pub(crate) fn required(field: impl Into<String>, detail: &str) -> Self {
         Self::new(field, Rule::Required, Value::Null, detail)
     }
 
-    pub(crate) fn invalid(field: impl Into<String>, value: impl Into<Value>, detail: impl Into<String>) -> Self {
+    pub(crate) fn invalid(
+        field: impl Into<String>,
+        value: impl Into<Value>,
+        detail: impl Into<String>,
+    ) -> Self {
         Self::new(field, Rule::Invalid, value.into(), detail)
     }
 
@@ -187,17 +235,36 @@ impl FieldError {
         Self::new(field, Rule::Forbidden, Value::Null, detail)
     }
 
-    pub(crate) fn not_supported(field: impl Into<String>, value: impl Into<Value>, supported: &[&str]) -> Self {
+    pub(crate) fn not_supported(
+        field: impl Into<String>,
+        value: impl Into<Value>,
+        supported: &[&str],
+    ) -> Self {
         let list: Vec<String> = supported.iter().map(|s| format!("\"{s}\"")).collect();
-        Self::new(field, Rule::NotSupported, value.into(), format!("supported values: {}", list.join(", ")))
+        Self::new(
+            field,
+            Rule::NotSupported,
+            value.into(),
+            format!("supported values: {}", list.join(", ")),
+        )
     }
 
     pub(crate) fn too_long(field: impl Into<String>, most: u64) -> Self {
-        Self::new(field, Rule::TooLong, Value::Null, format!("may not be more than {most} bytes"))
+        Self::new(
+            field,
+            Rule::TooLong,
+            Value::Null,
+            format!("may not be more than {most} bytes"),
+        )
     }
 
     pub(crate) fn too_many(field: impl Into<String>, actual: usize, most: u64) -> Self {
-        Self::new(field, Rule::TooMany, actual.into(), format!("must have at most {most} items"))
+        Self::new(
+            field,
+            Rule::TooMany,
+            actual.into(),
+            format!("must have at most {most} items"),
+        )
     }
 
     fn body(&self) -> String {
@@ -211,7 +278,11 @@ impl FieldError {
             Rule::NotSupported => format!("Unsupported value: {value}"),
             Rule::Invalid => format!("Invalid value: {value}"),
         };
-        if detail.is_empty() { head } else { format!("{head}: {detail}") }
+        if detail.is_empty() {
+            head
+        } else {
+            format!("{head}: {detail}")
+        }
     }
 }
 

@@ -14,8 +14,10 @@ fn regex(pattern: &str) -> Option<Regex> {
 
 static SUBDOMAIN_RE: LazyLock<Option<Regex>> =
     LazyLock::new(|| regex(r"^[a-z0-9]([-a-z0-9]*[a-z0-9])?(\.[a-z0-9]([-a-z0-9]*[a-z0-9])?)*$"));
-static LABEL_RE: LazyLock<Option<Regex>> = LazyLock::new(|| regex(r"^[a-z0-9]([-a-z0-9]*[a-z0-9])?$"));
-static QUALIFIED_RE: LazyLock<Option<Regex>> = LazyLock::new(|| regex(r"^([A-Za-z0-9][-A-Za-z0-9_.]*)?[A-Za-z0-9]$"));
+static LABEL_RE: LazyLock<Option<Regex>> =
+    LazyLock::new(|| regex(r"^[a-z0-9]([-a-z0-9]*[a-z0-9])?$"));
+static QUALIFIED_RE: LazyLock<Option<Regex>> =
+    LazyLock::new(|| regex(r"^([A-Za-z0-9][-A-Za-z0-9_.]*)?[A-Za-z0-9]$"));
 
 fn fits(re: &Option<Regex>, text: &str) -> bool {
     re.as_ref().is_some_and(|re| re.is_match(text))

@@ -16,23 +16,32 @@ pub(crate) enum Patch {
     Apply { value: Value, custom: bool },
 }
 
-const ACCEPTED: &str = "application/json-patch+json, application/merge-patch+json, application/apply-patch+yaml";
+const ACCEPTED: &str =
+    "application/json-patch+json, application/merge-patch+json, application/apply-patch+yaml";
 
 impl Patch {
     pub(crate) fn parse(content_type: &str, body: &[u8], res: &Resource) -> Result<Self> {
-        let bad = |e: serde_json::Error| ApiError::bad_request(format!("error decoding patch: {e}"));
+        let bad =
+            |e: serde_json::Error| ApiError::bad_request(format!("error decoding patch: {e}"));
         let object = || -> Result<Value> {
             let value: Value = serde_json::from_slice(body).map_err(bad)?;
-            if value.is_object() { Ok(value) } else { Err(ApiError::bad_request("the patch must be a JSON object")) }
+            if value.is_object() {
+                Ok(value)
+            } else {
+                Err(ApiError::bad_request("the patch must be a JSON object"))
+            }
         };
         let custom = res.nature == Nature::Custom;
         match content_type.split(';').next().unwrap_or_default().trim() {
-            "application/json-patch+json" => Ok(Self::Json(serde_json::from_slice(body).map_err(bad)?)),
+            "application/json-patch+json" => {
+                Ok(Self::Json(serde_json::from_slice(body).map_err(bad)?))
+            }
             "application/merge-patch+json" => Ok(Self::Merge(object()?)),
             "application/strategic-merge-patch+json" if !custom => Ok(Self::Strategic(object()?)),
-            "application/apply-patch+yaml" | "application/apply-patch+json" => {
-                Ok(Self::Apply { value: object()?, custom })
-            }
+            "application/apply-patch+yaml" | "application/apply-patch+json" => Ok(Self::Apply {
+                value: object()?,
+                custom,
+            }),
             _ => Err(ApiError::unsupported_media_type(ACCEPTED)),
         }
     }
@@ -49,15 +58,26 @@ impl Patch {
         let mut new = old.clone();
         match self {
             Self::Json(patch) => {
-                json_patch::patch(&mut new, &patch.0).map_err(|e| ApiError::unprocessable(&e.to_string()))?;
+                json_patch::patch(&mut new, &patch.0)
+                    .map_err(|e| ApiError::unprocessable(&e.to_string()))?;
             }
             Self::Merge(patch) => json_patch::merge(&mut new, patch),
             Self::Strategic(patch) => strategic::merge(&mut new, patch)?,
-            Self::Apply { value, custom: true } => {
+            Self::Apply {
+                value,
+                custom: true,
+            } => {
                 let none = Value::Null;
-                apply(&mut new, value, version.schema.as_ref().map_or(&none, |s| &s.raw));
+                apply(
+                    &mut new,
+                    value,
+                    version.schema.as_ref().map_or(&none, |s| &s.raw),
+                );
             }
-            Self::Apply { value, custom: false } => apply_built_in(&mut new, value, ""),
+            Self::Apply {
+                value,
+                custom: false,
+            } => apply_built_in(&mut new, value, ""),
         }
         Ok(new)
     }
@@ -69,7 +89,9 @@ fn apply(here: &mut Value, patch: &Value, schema: &Value) {
         (Value::Object(map), Value::Object(changes)) => {
             for (key, change) in changes {
                 let properties = schema.get("properties").and_then(|p| p.get(key));
-                let next = properties.or_else(|| schema.get("additionalProperties")).unwrap_or(&Value::Null);
+                let next = properties
+                    .or_else(|| schema.get("additionalProperties"))
+                    .unwrap_or(&Value::Null);
                 apply(map.entry(key.clone()).or_insert(Value::Null), change, next);
             }
         }
@@ -88,7 +110,10 @@ fn apply(here: &mut Value, patch: &Value, schema: &Value) {
 }
 
 fn merges(schema: &Value) -> bool {
-    matches!(schema.get("x-kubernetes-list-type").and_then(Value::as_str), Some("set" | "map"))
+    matches!(
+        schema.get("x-kubernetes-list-type").and_then(Value::as_str),
+        Some("set" | "map")
+    )
 }
 
 /// The list keys of the built-in types (`listMapKey`), by field name.
@@ -125,8 +150,20 @@ fn apply_built_in(here: &mut Value, patch: &Value, field: &str) {
 /// The same list item by its keys; without keys, by its value. A missing protocol is TCP.
 fn same_item(a: &Value, b: &Value, keys: &[&str]) -> bool {
     let of = |value: &Value, key: &str| -> Value {
-        let default = if key == "protocol" { Value::from("TCP") } else { Value::Null };
-        value.as_object().and_then(|m: &Map<String, Value>| m.get(key)).cloned().unwrap_or(default)
+        let default = if key == "protocol" {
+            Value::from("TCP")
+        } else {
+            Value::Null
+        };
+        value
+            .as_object()
+            .and_then(|m: &Map<String, Value>| m.get(key))
+            .cloned()
+            .unwrap_or(default)
     };
-    if keys.is_empty() { a == b } else { keys.iter().all(|k| of(a, k) == of(b, k)) }
+    if keys.is_empty() {
+        a == b
+    } else {
+        keys.iter().all(|k| of(a, k) == of(b, k))
+    }
 }

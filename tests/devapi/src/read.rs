@@ -13,7 +13,8 @@ use crate::table;
 
 pub(crate) fn get(call: &Call<'_>) -> Result<Arc<Object>> {
     let name = call.target.name.clone().unwrap_or_default();
-    call.get(&call.key(&name)).ok_or_else(|| ApiError::not_found(&call.res.qualified(), &name))
+    call.get(&call.key(&name))
+        .ok_or_else(|| ApiError::not_found(&call.res.qualified(), &name))
 }
 
 /// One object as JSON bytes.
@@ -22,7 +23,13 @@ pub(crate) fn encode(call: &Call<'_>, shape: Shape, object: &Object) -> bytes::B
         Shape::Object if call.shows_stored() => object.json(),
         Shape::Object => call.show(object).to_string().into(),
         Shape::Metadata => metadata_only(&call.show(object)).to_string().into(),
-        Shape::Table => table::of(call, &[call.show(object)], json!({"resourceVersion": object.rv.to_string()})).to_string().into(),
+        Shape::Table => table::of(
+            call,
+            &[call.show(object)],
+            json!({"resourceVersion": object.rv.to_string()}),
+        )
+        .to_string()
+        .into(),
     }
 }
 
@@ -38,15 +45,15 @@ pub(crate) fn list(call: &Call<'_>, shape: Shape) -> Result<bytes::Bytes> {
     let wanted = call.query.resource_version()?;
     let exact = call.query.get("resourceVersionMatch") == Some("Exact");
     let (rv, objects) = match (&token, wanted) {
-        (Some((rv, after)), _) => (*rv, call.select(Some((*rv, after)))?),
-        (None, Some(rv)) if exact => (rv, call.select(Some((rv, &(String::new(), String::new()))))?),
-        _ => {
-            let rv = call.api.lock().rv();
-            // What is committed in between may be shown already; a watch from `rv` then only repeats it.
-            (rv, call.select(None)?)
-        }
+        (Some((rv, after)), _) => call.select(Some((*rv, after)))?,
+        (None, Some(rv)) if exact => call.select(Some((rv, &Key::default())))?,
+        _ => call.select(None)?,
     };
-    let limit = call.query.number("limit").filter(|l| *l > 0).and_then(|l| usize::try_from(l).ok());
+    let limit = call
+        .query
+        .number("limit")
+        .filter(|l| *l > 0)
+        .and_then(|l| usize::try_from(l).ok());
     let shown = limit.unwrap_or(usize::MAX).min(objects.len());
     let mut metadata = Map::new();
     metadata.insert("resourceVersion".into(), rv.to_string().into());
@@ -62,16 +69,27 @@ pub(crate) fn list(call: &Call<'_>, shape: Shape) -> Result<bytes::Bytes> {
     Ok(list_of(call, shape, &objects, metadata))
 }
 
-pub(crate) fn list_of(call: &Call<'_>, shape: Shape, objects: &[Arc<Object>], metadata: Map<String, Value>) -> bytes::Bytes {
+pub(crate) fn list_of(
+    call: &Call<'_>,
+    shape: Shape,
+    objects: &[Arc<Object>],
+    metadata: Map<String, Value>,
+) -> bytes::Bytes {
     if shape == Shape::Table {
         let values: Vec<Value> = objects.iter().map(|o| call.show(o)).collect();
-        return table::of(call, &values, Value::Object(metadata)).to_string().into();
+        return table::of(call, &values, Value::Object(metadata))
+            .to_string()
+            .into();
     }
     let (kind, version) = match shape {
-        Shape::Metadata => ("PartialObjectMetadataList".to_owned(), "meta.k8s.io/v1".to_owned()),
-        Shape::Object | Shape::Table => {
-            (call.res.list_kind.clone(), api_version(&call.res.group, &call.version().name))
-        }
+        Shape::Metadata => (
+            "PartialObjectMetadataList".to_owned(),
+            "meta.k8s.io/v1".to_owned(),
+        ),
+        Shape::Object | Shape::Table => (
+            call.res.list_kind.clone(),
+            api_version(&call.res.group, &call.version().name),
+        ),
     };
     // Written by hand to reuse every object's cached encoding.
     let mut out = json!({"kind": kind, "apiVersion": version, "metadata": metadata}).to_string();
@@ -96,9 +114,10 @@ fn token_for(rv: u64, key: &Key) -> String {
 fn parse_token(token: &str) -> Result<(u64, Key)> {
     let parts: Vec<&str> = token.split('/').collect();
     match parts.as_slice() {
-        [rv, namespace, name] if rv.parse::<u64>().is_ok() => {
-            Ok((rv.parse().unwrap_or_default(), ((*namespace).to_owned(), (*name).to_owned())))
-        }
+        [rv, namespace, name] if rv.parse::<u64>().is_ok() => Ok((
+            rv.parse().unwrap_or_default(),
+            ((*namespace).to_owned(), (*name).to_owned()),
+        )),
         _ => Err(ApiError::bad_request("continue key is not valid")),
     }
 }

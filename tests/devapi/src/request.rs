@@ -71,11 +71,18 @@ pub(crate) struct Query(HashMap<String, String>);
 
 impl Query {
     pub(crate) fn parse(raw: Option<&str>) -> Self {
-        Self(form_urlencoded::parse(raw.unwrap_or_default().as_bytes()).into_owned().collect())
+        Self(
+            form_urlencoded::parse(raw.unwrap_or_default().as_bytes())
+                .into_owned()
+                .collect(),
+        )
     }
 
     pub(crate) fn get(&self, name: &str) -> Option<&str> {
-        self.0.get(name).map(String::as_str).filter(|v| !v.is_empty())
+        self.0
+            .get(name)
+            .map(String::as_str)
+            .filter(|v| !v.is_empty())
     }
 
     pub(crate) fn flag(&self, name: &str) -> bool {
@@ -96,7 +103,9 @@ impl Query {
 
     /// `resourceVersion`, absent when empty; 400 when it is no number.
     pub(crate) fn resource_version(&self) -> Result<Option<u64>> {
-        self.get("resourceVersion").map(|v| v.parse().map_err(|_| bad_version(v))).transpose()
+        self.get("resourceVersion")
+            .map(|v| v.parse().map_err(|_| bad_version(v)))
+            .transpose()
     }
 }
 
@@ -115,9 +124,15 @@ pub(crate) enum Shape {
 
 impl Shape {
     pub(crate) fn of(parts: &Parts) -> Self {
-        let accept = parts.headers.get(http::header::ACCEPT).and_then(|v| v.to_str().ok()).unwrap_or_default();
+        let accept = parts
+            .headers
+            .get(http::header::ACCEPT)
+            .and_then(|v| v.to_str().ok())
+            .unwrap_or_default();
         for wanted in accept.split(',') {
-            if wanted.contains("as=Table") && wanted.contains("v=v1;") | wanted.trim_end().ends_with("v=v1") {
+            if wanted.contains("as=Table")
+                && wanted.contains("v=v1;") | wanted.trim_end().ends_with("v=v1")
+            {
                 return Self::Table;
             }
             if wanted.contains("as=PartialObjectMetadata") {
@@ -159,7 +174,9 @@ impl Selector {
     /// Whether everything it names is known; the first that is not otherwise.
     pub(crate) fn unknown(&self, known: impl Fn(&str) -> bool) -> Option<&str> {
         let keys = self.0.iter().map(|c| match c {
-            Clause::In(k, _) | Clause::NotIn(k, _) | Clause::Exists(k) | Clause::Absent(k) => k.as_str(),
+            Clause::In(k, _) | Clause::NotIn(k, _) | Clause::Exists(k) | Clause::Absent(k) => {
+                k.as_str()
+            }
         });
         keys.into_iter().find(|k| !known(k))
     }
@@ -167,7 +184,9 @@ impl Selector {
     pub(crate) fn matches<'a>(&self, value: impl Fn(&str) -> Option<&'a str>) -> bool {
         self.0.iter().all(|clause| match clause {
             Clause::In(key, allowed) => value(key).is_some_and(|v| allowed.iter().any(|a| a == v)),
-            Clause::NotIn(key, refused) => value(key).is_none_or(|v| refused.iter().all(|r| r != v)),
+            Clause::NotIn(key, refused) => {
+                value(key).is_none_or(|v| refused.iter().all(|r| r != v))
+            }
             Clause::Exists(key) => value(key).is_some(),
             Clause::Absent(key) => value(key).is_none(),
         })
@@ -190,7 +209,11 @@ fn split_clauses(raw: &str) -> Vec<&str> {
         }
     }
     clauses.push(raw.get(start..).unwrap_or_default());
-    clauses.into_iter().map(str::trim).filter(|c| !c.is_empty()).collect()
+    clauses
+        .into_iter()
+        .map(str::trim)
+        .filter(|c| !c.is_empty())
+        .collect()
 }
 
 fn parse_clause(clause: &str) -> Option<Clause> {
@@ -200,7 +223,8 @@ fn parse_clause(clause: &str) -> Option<Clause> {
     };
     let word = |w: &str| {
         let w = w.trim();
-        (!w.is_empty() && !w.contains(|c: char| c.is_whitespace() || "!=()".contains(c))).then(|| w.to_owned())
+        (!w.is_empty() && !w.contains(|c: char| c.is_whitespace() || "!=()".contains(c)))
+            .then(|| w.to_owned())
     };
     if let Some((key, list)) = clause.split_once(" notin") {
         return Some(Clause::NotIn(word(key)?, values(list)?));

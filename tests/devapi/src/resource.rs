@@ -68,7 +68,10 @@ pub(crate) struct Resource {
 
 impl Resource {
     pub(crate) fn qualified(&self) -> Qualified<'_> {
-        Qualified { group: &self.group, plural: &self.plural }
+        Qualified {
+            group: &self.group,
+            plural: &self.plural,
+        }
     }
 
     pub(crate) fn version(&self, name: &str) -> Option<&Version> {
@@ -92,14 +95,22 @@ impl Resource {
     pub(crate) fn create_on_update(&self) -> bool {
         match self.nature {
             Nature::Service | Nature::Lease | Nature::CoreEvent | Nature::NewEvent => true,
-            Nature::Namespace | Nature::Node | Nature::EndpointSlice | Nature::Definition | Nature::Custom => false,
+            Nature::Namespace
+            | Nature::Node
+            | Nature::EndpointSlice
+            | Nature::Definition
+            | Nature::Custom => false,
         }
     }
 }
 
 /// `v1`, `portolan.dev/v1alpha1`.
 pub(crate) fn api_version(group: &str, version: &str) -> String {
-    if group.is_empty() { version.to_owned() } else { format!("{group}/{version}") }
+    if group.is_empty() {
+        version.to_owned()
+    } else {
+        format!("{group}/{version}")
+    }
 }
 
 struct BuiltIn {
@@ -114,13 +125,76 @@ struct BuiltIn {
 }
 
 const BUILT_IN: [BuiltIn; 8] = [
-    b(Nature::Service, "services", "", "Service", "services", &["svc"], true, true),
-    b(Nature::Namespace, "namespaces", "", "Namespace", "namespaces", &["ns"], false, true),
-    b(Nature::Node, "nodes", "", "Node", "nodes", &["no"], false, true),
-    b(Nature::CoreEvent, "events", "", "Event", "events", &["ev"], true, false),
-    b(Nature::NewEvent, "events", "events.k8s.io", "Event", "events", &["ev"], true, false),
-    b(Nature::EndpointSlice, "endpointslices", "discovery.k8s.io", "EndpointSlice", "endpointslices", &[], true, false),
-    b(Nature::Lease, "leases", "coordination.k8s.io", "Lease", "leases", &[], true, false),
+    b(
+        Nature::Service,
+        "services",
+        "",
+        "Service",
+        "services",
+        &["svc"],
+        true,
+        true,
+    ),
+    b(
+        Nature::Namespace,
+        "namespaces",
+        "",
+        "Namespace",
+        "namespaces",
+        &["ns"],
+        false,
+        true,
+    ),
+    b(
+        Nature::Node,
+        "nodes",
+        "",
+        "Node",
+        "nodes",
+        &["no"],
+        false,
+        true,
+    ),
+    b(
+        Nature::CoreEvent,
+        "events",
+        "",
+        "Event",
+        "events",
+        &["ev"],
+        true,
+        false,
+    ),
+    b(
+        Nature::NewEvent,
+        "events",
+        "events.k8s.io",
+        "Event",
+        "events",
+        &["ev"],
+        true,
+        false,
+    ),
+    b(
+        Nature::EndpointSlice,
+        "endpointslices",
+        "discovery.k8s.io",
+        "EndpointSlice",
+        "endpointslices",
+        &[],
+        true,
+        false,
+    ),
+    b(
+        Nature::Lease,
+        "leases",
+        "coordination.k8s.io",
+        "Lease",
+        "leases",
+        &[],
+        true,
+        false,
+    ),
     b(
         Nature::Definition,
         "customresourcedefinitions",
@@ -133,7 +207,10 @@ const BUILT_IN: [BuiltIn; 8] = [
     ),
 ];
 
-#[expect(clippy::too_many_arguments, reason = "one row of the table above, in its column order")]
+#[expect(
+    clippy::too_many_arguments,
+    reason = "one row of the table above, in its column order"
+)]
 const fn b(
     nature: Nature,
     table: &'static str,
@@ -144,7 +221,16 @@ const fn b(
     namespaced: bool,
     status: bool,
 ) -> BuiltIn {
-    BuiltIn { nature, table, group, kind, plural, short, namespaced, status }
+    BuiltIn {
+        nature,
+        table,
+        group,
+        kind,
+        plural,
+        short,
+        namespaced,
+        status,
+    }
 }
 
 /// The resources every devapi serves, all at `v1`.
@@ -157,7 +243,11 @@ pub(crate) fn built_in() -> impl Iterator<Item = Resource> {
         plural: b.plural.to_owned(),
         singular: b.kind.to_lowercase(),
         short_names: b.short.iter().map(|s| (*s).to_owned()).collect(),
-        categories: if b.nature == Nature::Service { vec!["all".to_owned()] } else { Vec::new() },
+        categories: if b.nature == Nature::Service {
+            vec!["all".to_owned()]
+        } else {
+            Vec::new()
+        },
         namespaced: b.namespaced,
         nature: b.nature,
         versions: vec![Version {
@@ -191,13 +281,17 @@ pub(crate) fn text<'a>(value: &'a Value, path: &[&str]) -> &'a str {
 
 /// Sets a key of the object, making objects on the way; `Null` removes it.
 pub(crate) fn put(value: &mut Value, path: &[&str], new: Value) {
-    let Some((last, parents)) = path.split_last() else { return };
+    let Some((last, parents)) = path.split_last() else {
+        return;
+    };
     let mut here = value;
     for key in parents {
         if !here.is_object() {
             *here = Value::Object(serde_json::Map::new());
         }
-        let Some(map) = here.as_object_mut() else { return };
+        let Some(map) = here.as_object_mut() else {
+            return;
+        };
         here = map.entry(*key).or_insert(Value::Null);
     }
     if !here.is_object() {

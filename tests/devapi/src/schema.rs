@@ -18,7 +18,9 @@ pub(crate) struct Schema {
 
 impl std::fmt::Debug for Schema {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("Schema").field("raw", &self.raw).finish_non_exhaustive()
+        f.debug_struct("Schema")
+            .field("raw", &self.raw)
+            .finish_non_exhaustive()
     }
 }
 
@@ -30,7 +32,11 @@ impl Schema {
         collect_patterns(&raw, &mut patterns, &mut errors);
         let cel = compile_schema(&raw);
         collect_cel_errors(&cel, "", &mut errors);
-        if errors.is_empty() { Ok(Self { raw, cel, patterns }) } else { Err(errors) }
+        if errors.is_empty() {
+            Ok(Self { raw, cel, patterns })
+        } else {
+            Err(errors)
+        }
     }
 
     /// Drops what the schema does not know; returns the paths dropped.
@@ -57,12 +63,18 @@ impl Schema {
     }
 
     fn check_cel(&self, object: &Value, old: Option<&Value>, errors: &mut Vec<FieldError>) {
-        let Err(failed) = validate_compiled(&self.cel, object, old) else { return };
+        let Err(failed) = validate_compiled(&self.cel, object, old) else {
+            return;
+        };
         for failure in failed.into_vec() {
             let path = failure.field_path.trim_start_matches('.');
             let keys: Vec<&str> = path.split('.').filter(|k| !k.is_empty()).collect();
-            let unchanged = old.is_some_and(|o| !path.contains('[') && at(o, &keys) == at(object, &keys));
-            if unchanged && failure.kind == ErrorKind::ValidationFailure && !failure.rule.contains("oldSelf") {
+            let unchanged =
+                old.is_some_and(|o| !path.contains('[') && at(o, &keys) == at(object, &keys));
+            if unchanged
+                && failure.kind == ErrorKind::ValidationFailure
+                && !failure.rule.contains("oldSelf")
+            {
                 continue;
             }
             let rule = match failure.reason.as_deref() {
@@ -71,13 +83,29 @@ impl Schema {
                 Some("FieldValueDuplicate") => Rule::Duplicate,
                 _ => Rule::Invalid,
             };
-            let field = if path.is_empty() { "<nil>".to_owned() } else { path.to_owned() };
+            let field = if path.is_empty() {
+                "<nil>".to_owned()
+            } else {
+                path.to_owned()
+            };
             let value = Value::from(type_at(&self.raw, path));
-            errors.push(FieldError { field, rule, value, detail: failure.message.clone() });
+            errors.push(FieldError {
+                field,
+                rule,
+                value,
+                detail: failure.message.clone(),
+            });
         }
     }
 
-    fn check(&self, value: &Value, old: Option<&Value>, schema: &Value, path: &str, errors: &mut Vec<FieldError>) {
+    fn check(
+        &self,
+        value: &Value,
+        old: Option<&Value>,
+        schema: &Value,
+        path: &str,
+        errors: &mut Vec<FieldError>,
+    ) {
         if old == Some(value) || (value.is_null() && flag(schema, "nullable")) {
             return;
         }
@@ -129,18 +157,32 @@ impl Schema {
             errors.push(FieldError::invalid(path, text, detail));
         }
         if let Some(pattern) = schema.get("pattern").and_then(Value::as_str)
-            && self.patterns.get(pattern).is_some_and(|regex| !regex.is_match(text))
+            && self
+                .patterns
+                .get(pattern)
+                .is_some_and(|regex| !regex.is_match(text))
         {
-            errors.push(FieldError::invalid(path, text, format!("{path} in body should match '{pattern}'")));
+            errors.push(FieldError::invalid(
+                path,
+                text,
+                format!("{path} in body should match '{pattern}'"),
+            ));
         }
-        if schema.get("format").and_then(Value::as_str) == Some("date-time") && text.parse::<jiff::Timestamp>().is_err()
+        if schema.get("format").and_then(Value::as_str) == Some("date-time")
+            && text.parse::<jiff::Timestamp>().is_err()
         {
             let detail = format!("{path} in body must be of type date-time: \"{text}\"");
             errors.push(FieldError::invalid(path, text, detail));
         }
     }
 
-    fn check_array(&self, items: &[Value], schema: &Value, path: &str, errors: &mut Vec<FieldError>) {
+    fn check_array(
+        &self,
+        items: &[Value],
+        schema: &Value,
+        path: &str,
+        errors: &mut Vec<FieldError>,
+    ) {
         if let Some(most) = schema.get("maxItems").and_then(Value::as_u64)
             && items.len() as u64 > most
         {
@@ -176,7 +218,13 @@ impl Schema {
         path: &str,
         errors: &mut Vec<FieldError>,
     ) {
-        for name in schema.get("required").and_then(Value::as_array).into_iter().flatten().filter_map(Value::as_str) {
+        for name in schema
+            .get("required")
+            .and_then(Value::as_array)
+            .into_iter()
+            .flatten()
+            .filter_map(Value::as_str)
+        {
             if !map.contains_key(name) {
                 errors.push(FieldError::required(join(path, name), ""));
             }
@@ -196,28 +244,52 @@ impl Schema {
         let additional = schema.get("additionalProperties").filter(|a| a.is_object());
         for (key, value) in map {
             if let Some(next) = properties.and_then(|p| p.get(key)).or(additional) {
-                self.check(value, old.and_then(|o| o.get(key)), next, &join(path, key), errors);
+                self.check(
+                    value,
+                    old.and_then(|o| o.get(key)),
+                    next,
+                    &join(path, key),
+                    errors,
+                );
             }
         }
     }
 
     /// `allOf`, `anyOf`, `oneOf`, `not`: structural schemas put only value rules there.
-    fn check_junctors(&self, value: &Value, schema: &Value, path: &str, errors: &mut Vec<FieldError>) {
+    fn check_junctors(
+        &self,
+        value: &Value,
+        schema: &Value,
+        path: &str,
+        errors: &mut Vec<FieldError>,
+    ) {
         let passes = |sub: &Value| {
             let mut inner = Vec::new();
             self.check(value, None, sub, path, &mut inner);
             inner.is_empty()
         };
-        let list = |name: &str| schema.get(name).and_then(Value::as_array).filter(|l| !l.is_empty());
-        let mut refuse = |detail: String| errors.push(FieldError::invalid(path, type_name(value), detail));
+        let list = |name: &str| {
+            schema
+                .get(name)
+                .and_then(Value::as_array)
+                .filter(|l| !l.is_empty())
+        };
+        let mut refuse =
+            |detail: String| errors.push(FieldError::invalid(path, type_name(value), detail));
         if list("anyOf").is_some_and(|l| !l.iter().any(passes)) {
-            refuse(format!("{path} in body must validate at least one schema (anyOf)"));
+            refuse(format!(
+                "{path} in body must validate at least one schema (anyOf)"
+            ));
         }
         if list("oneOf").is_some_and(|l| l.iter().filter(|s| passes(s)).count() != 1) {
-            refuse(format!("{path} in body must validate one and only one schema (oneOf)"));
+            refuse(format!(
+                "{path} in body must validate one and only one schema (oneOf)"
+            ));
         }
         if list("allOf").is_some_and(|l| !l.iter().all(passes)) {
-            refuse(format!("{path} in body must validate all the schemas (allOf)"));
+            refuse(format!(
+                "{path} in body must validate all the schemas (allOf)"
+            ));
         }
         if schema.get("not").is_some_and(passes) {
             refuse(format!("{path} in body must not validate the schema (not)"));
@@ -227,7 +299,10 @@ impl Schema {
 
 /// What makes an item of a `set` or `map` list unique; `None` for other lists.
 pub(crate) fn list_key(item: &Value, schema: &Value) -> Option<Value> {
-    match schema.get("x-kubernetes-list-type").and_then(Value::as_str)? {
+    match schema
+        .get("x-kubernetes-list-type")
+        .and_then(Value::as_str)?
+    {
         "set" => Some(item.clone()),
         "map" => {
             let keys = schema.get("x-kubernetes-list-map-keys")?.as_array()?;
@@ -241,7 +316,11 @@ pub(crate) fn list_key(item: &Value, schema: &Value) -> Option<Value> {
 fn check_number(value: &Value, schema: &Value, path: &str, errors: &mut Vec<FieldError>) {
     let Some(number) = value.as_f64() else { return };
     let mut refuse = |words: &str, bound: &Value| {
-        errors.push(FieldError::invalid(path, value.clone(), format!("{path} in body should be {words} {bound}")));
+        errors.push(FieldError::invalid(
+            path,
+            value.clone(),
+            format!("{path} in body should be {words} {bound}"),
+        ));
     };
     if let Some(bound) = schema.get("minimum") {
         let least = bound.as_f64().unwrap_or(f64::MIN);
@@ -260,7 +339,9 @@ fn check_number(value: &Value, schema: &Value, path: &str, errors: &mut Vec<Fiel
         }
     }
     if let Some(bound) = schema.get("multipleOf")
-        && bound.as_f64().is_some_and(|m| m != 0.0 && (number % m) != 0.0)
+        && bound
+            .as_f64()
+            .is_some_and(|m| m != 0.0 && (number % m) != 0.0)
     {
         refuse("a multiple of", bound);
     }
@@ -287,24 +368,40 @@ pub(crate) fn flag(schema: &Value, name: &str) -> bool {
 }
 
 pub(crate) fn join(path: &str, key: &str) -> String {
-    if path.is_empty() { key.to_owned() } else { format!("{path}.{key}") }
+    if path.is_empty() {
+        key.to_owned()
+    } else {
+        format!("{path}.{key}")
+    }
 }
 
 /// The schema `type` at a field path: what Kubernetes prints as the value of a failed CEL rule.
 fn type_at(schema: &Value, path: &str) -> String {
     let mut here = schema;
     for part in path.split('.').filter(|p| !p.is_empty()) {
-        let (key, indexes) = part.split_once('[').map_or((part, 0), |(k, rest)| (k, 1 + rest.matches('[').count()));
-        let next = here.get("properties").and_then(|p| p.get(key)).or_else(|| here.get("additionalProperties"));
+        let (key, indexes) = part
+            .split_once('[')
+            .map_or((part, 0), |(k, rest)| (k, 1 + rest.matches('[').count()));
+        let next = here
+            .get("properties")
+            .and_then(|p| p.get(key))
+            .or_else(|| here.get("additionalProperties"));
         here = next.unwrap_or(&Value::Null);
         for _ in 0..indexes {
             here = here.get("items").unwrap_or(&Value::Null);
         }
     }
-    here.get("type").and_then(Value::as_str).unwrap_or("object").to_owned()
+    here.get("type")
+        .and_then(Value::as_str)
+        .unwrap_or("object")
+        .to_owned()
 }
 
-fn collect_patterns(schema: &Value, into: &mut HashMap<String, Regex>, errors: &mut Vec<FieldError>) {
+fn collect_patterns(
+    schema: &Value,
+    into: &mut HashMap<String, Regex>,
+    errors: &mut Vec<FieldError>,
+) {
     match schema {
         Value::Object(map) => {
             if let Some(pattern) = map.get("pattern").and_then(Value::as_str) {
@@ -324,10 +421,18 @@ fn collect_patterns(schema: &Value, into: &mut HashMap<String, Regex>, errors: &
 
 fn collect_cel_errors(node: &CompiledSchema, path: &str, errors: &mut Vec<FieldError>) {
     for error in node.compilation_errors() {
-        errors.push(FieldError::invalid(join(path, "x-kubernetes-validations"), "rule", error.to_string()));
+        errors.push(FieldError::invalid(
+            join(path, "x-kubernetes-validations"),
+            "rule",
+            error.to_string(),
+        ));
     }
     for (name, child) in &node.properties {
-        collect_cel_errors(child, &format!("{}[{name}]", join(path, "properties")), errors);
+        collect_cel_errors(
+            child,
+            &format!("{}[{name}]", join(path, "properties")),
+            errors,
+        );
     }
     if let Some(items) = &node.items {
         collect_cel_errors(items, &join(path, "items"), errors);
@@ -337,7 +442,13 @@ fn collect_cel_errors(node: &CompiledSchema, path: &str, errors: &mut Vec<FieldE
     }
 }
 
-fn prune(value: &mut Value, schema: &Value, path: &str, resource_root: bool, dropped: &mut Vec<String>) {
+fn prune(
+    value: &mut Value,
+    schema: &Value,
+    path: &str,
+    resource_root: bool,
+    dropped: &mut Vec<String>,
+) {
     match value {
         Value::Object(map) => {
             let keep_unknown = flag(schema, "x-kubernetes-preserve-unknown-fields");
@@ -374,10 +485,18 @@ fn prune(value: &mut Value, schema: &Value, path: &str, resource_root: bool, dro
 fn default(value: &mut Value, schema: &Value) {
     match value {
         Value::Object(map) => {
-            for (name, next) in schema.get("properties").and_then(Value::as_object).into_iter().flatten() {
+            for (name, next) in schema
+                .get("properties")
+                .and_then(Value::as_object)
+                .into_iter()
+                .flatten()
+            {
                 let preset = next.get("default");
                 // A null where null is not allowed is dropped in favour of the default.
-                if preset.is_some() && map.get(name).is_some_and(Value::is_null) && !flag(next, "nullable") {
+                if preset.is_some()
+                    && map.get(name).is_some_and(Value::is_null)
+                    && !flag(next, "nullable")
+                {
                     map.remove(name);
                 }
                 if let (Some(preset), false) = (preset, map.contains_key(name)) {
@@ -389,7 +508,10 @@ fn default(value: &mut Value, schema: &Value) {
             }
             if let Some(next) = schema.get("additionalProperties").filter(|a| a.is_object()) {
                 let known = schema.get("properties");
-                for (_, child) in map.iter_mut().filter(|(k, _)| known.and_then(|p| p.get(k.as_str())).is_none()) {
+                for (_, child) in map
+                    .iter_mut()
+                    .filter(|(k, _)| known.and_then(|p| p.get(k.as_str())).is_none())
+                {
                     default(child, next);
                 }
             }

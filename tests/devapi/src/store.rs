@@ -27,12 +27,18 @@ pub(crate) struct Object {
 
 impl Object {
     fn new(value: Value, rv: u64) -> Arc<Self> {
-        Arc::new(Self { value, rv, json: OnceLock::new() })
+        Arc::new(Self {
+            value,
+            rv,
+            json: OnceLock::new(),
+        })
     }
 
     /// The stored shape as JSON, encoded at most once.
     pub(crate) fn json(&self) -> Bytes {
-        self.json.get_or_init(|| Bytes::from(self.value.to_string())).clone()
+        self.json
+            .get_or_init(|| Bytes::from(self.value.to_string()))
+            .clone()
     }
 }
 
@@ -110,7 +116,9 @@ impl Store {
     }
 
     pub(crate) fn resource(&self, group: &str, plural: &str) -> Option<Arc<Resource>> {
-        self.resources.get(&(group.to_owned(), plural.to_owned())).cloned()
+        self.resources
+            .get(&(group.to_owned(), plural.to_owned()))
+            .cloned()
     }
 
     pub(crate) fn resources(&self) -> impl Iterator<Item = &Arc<Resource>> {
@@ -118,11 +126,15 @@ impl Store {
     }
 
     pub(crate) fn serve(&mut self, resource: Resource) {
-        self.resources.insert((resource.group.clone(), resource.plural.clone()), Arc::new(resource));
+        self.resources.insert(
+            (resource.group.clone(), resource.plural.clone()),
+            Arc::new(resource),
+        );
     }
 
     pub(crate) fn stop_serving(&mut self, group: &str, plural: &str) {
-        self.resources.remove(&(group.to_owned(), plural.to_owned()));
+        self.resources
+            .remove(&(group.to_owned(), plural.to_owned()));
     }
 
     pub(crate) fn get(&self, table: &str, key: &Key) -> Option<Arc<Object>> {
@@ -158,13 +170,17 @@ impl Store {
     ) -> Result<Vec<(Key, Arc<Object>)>, Compacted> {
         let mut then: BTreeMap<Key, Option<Arc<Object>>> = BTreeMap::new();
         for entry in self.since(rv)? {
-            let here = entry.table.as_ref() == table && namespace.is_none_or(|ns| entry.key.0 == ns);
+            let here =
+                entry.table.as_ref() == table && namespace.is_none_or(|ns| entry.key.0 == ns);
             if here && after.is_none_or(|a| &entry.key > a) {
-                then.entry(entry.key.clone()).or_insert_with(|| entry.before.clone());
+                then.entry(entry.key.clone())
+                    .or_insert_with(|| entry.before.clone());
             }
         }
-        let mut merged: BTreeMap<Key, Arc<Object>> =
-            self.range(table, namespace, after).map(|(k, o)| (k.clone(), o.clone())).collect();
+        let mut merged: BTreeMap<Key, Arc<Object>> = self
+            .range(table, namespace, after)
+            .map(|(k, o)| (k.clone(), o.clone()))
+            .collect();
         for (key, object) in then {
             match object {
                 Some(object) => merged.insert(key, object),
@@ -178,7 +194,11 @@ impl Store {
     pub(crate) fn since(&self, rv: u64) -> Result<impl Iterator<Item = &Arc<Entry>>, Compacted> {
         let oldest = self.oldest();
         let skip = rv.checked_sub(oldest).ok_or(Compacted { oldest })?;
-        Ok(self.log.range(usize::try_from(skip).unwrap_or(usize::MAX).min(self.log.len())..))
+        Ok(self.log.range(
+            usize::try_from(skip)
+                .unwrap_or(usize::MAX)
+                .min(self.log.len())..,
+        ))
     }
 
     /// Writes one object, or with `None` removes it, if it still is what `before` says.
@@ -201,7 +221,11 @@ impl Store {
             (Some(old), None) => (Change::Deleted, old.value.clone()),
         };
         self.rv += 1;
-        put(&mut value, &["metadata", "resourceVersion"], self.rv.to_string().into());
+        put(
+            &mut value,
+            &["metadata", "resourceVersion"],
+            self.rv.to_string().into(),
+        );
         let object = Object::new(value, self.rv);
         if change == Change::Deleted {
             objects.remove(key);

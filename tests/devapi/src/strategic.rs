@@ -26,7 +26,11 @@ pub(crate) fn merge(here: &mut Value, patch: &Value) -> Result<()> {
 fn merge_map(map: &mut Map<String, Value>, changes: &Map<String, Value>) -> Result<()> {
     match changes.get("$patch").and_then(Value::as_str) {
         Some("replace") => {
-            *map = changes.iter().filter(|(k, _)| *k != "$patch").map(|(k, v)| (k.clone(), v.clone())).collect();
+            *map = changes
+                .iter()
+                .filter(|(k, _)| *k != "$patch")
+                .map(|(k, v)| (k.clone(), v.clone()))
+                .collect();
             return Ok(());
         }
         Some("delete") => {
@@ -34,7 +38,11 @@ fn merge_map(map: &mut Map<String, Value>, changes: &Map<String, Value>) -> Resu
             return Ok(());
         }
         Some("merge") | None => {}
-        Some(other) => return Err(ApiError::bad_request(format!("Unknown patch type found: {other}"))),
+        Some(other) => {
+            return Err(ApiError::bad_request(format!(
+                "Unknown patch type found: {other}"
+            )));
+        }
     }
     if let Some(keep) = changes.get("$retainKeys").and_then(Value::as_array) {
         map.retain(|key, _| keep.iter().any(|k| k.as_str() == Some(key)));
@@ -45,14 +53,18 @@ fn merge_map(map: &mut Map<String, Value>, changes: &Map<String, Value>) -> Resu
                 map.remove(key);
             }
             Value::Object(_) => {
-                let child = map.entry(key.clone()).or_insert_with(|| Value::Object(Map::new()));
+                let child = map
+                    .entry(key.clone())
+                    .or_insert_with(|| Value::Object(Map::new()));
                 if !child.is_object() {
                     *child = Value::Object(Map::new());
                 }
                 merge(child, change)?;
             }
             Value::Array(items) if merge_key(key).is_some() => {
-                let child = map.entry(key.clone()).or_insert_with(|| Value::Array(Vec::new()));
+                let child = map
+                    .entry(key.clone())
+                    .or_insert_with(|| Value::Array(Vec::new()));
                 let list = match child {
                     Value::Array(list) => list,
                     other => {
@@ -68,13 +80,17 @@ fn merge_map(map: &mut Map<String, Value>, changes: &Map<String, Value>) -> Resu
         }
     }
     for (directive, value) in changes {
-        if let (Some(key), Some(gone)) = (directive.strip_prefix("$deleteFromPrimitiveList/"), value.as_array())
-            && let Some(list) = map.get_mut(key).and_then(Value::as_array_mut)
+        if let (Some(key), Some(gone)) = (
+            directive.strip_prefix("$deleteFromPrimitiveList/"),
+            value.as_array(),
+        ) && let Some(list) = map.get_mut(key).and_then(Value::as_array_mut)
         {
             list.retain(|item| !gone.contains(item));
         }
-        if let (Some(key), Some(order)) = (directive.strip_prefix("$setElementOrder/"), value.as_array())
-            && let Some(list) = map.get_mut(key).and_then(Value::as_array_mut)
+        if let (Some(key), Some(order)) = (
+            directive.strip_prefix("$setElementOrder/"),
+            value.as_array(),
+        ) && let Some(list) = map.get_mut(key).and_then(Value::as_array_mut)
         {
             sort_as(list, order, merge_key(key).unwrap_or_default());
         }
@@ -91,7 +107,10 @@ fn merge_list(list: &mut Vec<Value>, changes: &[Value], key: &str) -> Result<()>
         }
         return Ok(());
     }
-    if changes.iter().any(|c| c.get("$patch").and_then(Value::as_str) == Some("replace") && c.get(key).is_none()) {
+    if changes
+        .iter()
+        .any(|c| c.get("$patch").and_then(Value::as_str) == Some("replace") && c.get(key).is_none())
+    {
         list.clear();
     }
     for change in changes {
@@ -99,7 +118,9 @@ fn merge_list(list: &mut Vec<Value>, changes: &[Value], key: &str) -> Result<()>
             if change.get("$patch").is_some() {
                 continue;
             }
-            return Err(ApiError::bad_request(format!("map: {change} does not contain declared merge key: {key}")));
+            return Err(ApiError::bad_request(format!(
+                "map: {change} does not contain declared merge key: {key}"
+            )));
         };
         if change.get("$patch").and_then(Value::as_str) == Some("delete") {
             list.retain(|item| item.get(key) != Some(id));
@@ -120,7 +141,13 @@ fn merge_list(list: &mut Vec<Value>, changes: &[Value], key: &str) -> Result<()>
 /// Items named by `$setElementOrder` in that order; what the patch does not know keeps its place behind them.
 fn sort_as(list: &mut [Value], order: &[Value], key: &str) {
     let place = |item: &Value| {
-        let same = |o: &Value| if key.is_empty() { o == item } else { o.get(key) == item.get(key) };
+        let same = |o: &Value| {
+            if key.is_empty() {
+                o == item
+            } else {
+                o.get(key) == item.get(key)
+            }
+        };
         order.iter().position(same).unwrap_or(usize::MAX)
     };
     list.sort_by_key(place);

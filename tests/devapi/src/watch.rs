@@ -41,16 +41,22 @@ struct Cursor {
 }
 
 /// Starts a watch; what is wrong with the request is an error, what is wrong with its start version is an event.
-pub(crate) fn start(call: &Call<'_>, shape: Shape) -> Result<impl Stream<Item = Bytes> + Send + use<>> {
+pub(crate) fn start(
+    call: &Call<'_>,
+    shape: Shape,
+) -> Result<impl Stream<Item = Bytes> + Send + use<>> {
     let query = &call.query;
     let filter = call.filter()?;
     let bookmarks = query.flag("allowWatchBookmarks");
-    let initial = query.get("sendInitialEvents").map(|v| v == "true" || v == "1");
+    let initial = query
+        .get("sendInitialEvents")
+        .map(|v| v == "true" || v == "1");
     let exactness = query.get("resourceVersionMatch");
     let refuse = |e: FieldError| Err(ApiError::invalid("meta.k8s.io", "ListOptions", "", &[e]));
     match (initial, exactness) {
         (None, Some(_)) => {
-            let why = "resourceVersionMatch is forbidden for watch unless sendInitialEvents is provided";
+            let why =
+                "resourceVersionMatch is forbidden for watch unless sendInitialEvents is provided";
             return refuse(FieldError::forbidden("resourceVersionMatch", why));
         }
         (Some(_), other) if other != Some("NotOlderThan") => {
@@ -61,7 +67,10 @@ pub(crate) fn start(call: &Call<'_>, shape: Shape) -> Result<impl Stream<Item = 
     }
     let version = query.resource_version()?.filter(|v| *v > 0);
     let news = call.api.lock().news();
-    let timeout = query.number("timeoutSeconds").filter(|s| *s > 0).map_or(DEFAULT_TIMEOUT, Duration::from_secs);
+    let timeout = query
+        .number("timeoutSeconds")
+        .filter(|s| *s > 0)
+        .map_or(DEFAULT_TIMEOUT, Duration::from_secs);
     let interval = call.api.bookmark_interval();
     let mut cursor = Cursor {
         api: call.api.clone(),
@@ -81,11 +90,15 @@ pub(crate) fn start(call: &Call<'_>, shape: Shape) -> Result<impl Stream<Item = 
         let store = call.api.lock();
         cursor.seen = store.rv();
         let namespace = call.target.namespace.as_deref();
-        let objects: Vec<Arc<Object>> =
-            store.range(&call.res.table, namespace, None).map(|(_, object)| object.clone()).collect();
+        let objects: Vec<Arc<Object>> = store
+            .range(&call.res.table, namespace, None)
+            .map(|(_, object)| object.clone())
+            .collect();
         drop(store);
-        for object in objects.iter().filter(|o| cursor.filter.matches(&o.value)) {
-            cursor.push(call, "ADDED", object);
+        for object in objects {
+            if cursor.filter.matches(&object.value) {
+                cursor.push(call, "ADDED", &object);
+            }
         }
         if initial == Some(true) && bookmarks {
             cursor.bookmark(call, true);
@@ -128,7 +141,8 @@ impl Cursor {
 
     /// Reads the log from the cursor on. A `Call` is made anew each time: the resource may have been redefined.
     fn read_log(&mut self) {
-        let Ok(call) = Call::new(&self.api, self.target.clone(), self.query.clone()) else {
+        let api = self.api.clone();
+        let Ok(call) = Call::new(&api, self.target.clone(), self.query.clone()) else {
             self.ended = true; // The definition was deleted.
             return;
         };
@@ -157,22 +171,34 @@ impl Cursor {
                 self.seen = last;
             }
             Err(compacted) => {
-                let message = format!("too old resource version: {} ({})", self.seen, compacted.oldest);
+                let message = format!(
+                    "too old resource version: {} ({})",
+                    self.seen, compacted.oldest
+                );
                 let status = ApiError::expired(message).status();
-                self.ready.push_back(line(&json!({"type": "ERROR", "object": status})));
+                self.ready
+                    .push_back(line(&json!({"type": "ERROR", "object": status})));
                 self.ended = true;
             }
         }
     }
 
     fn concerns(&self, call: &Call<'_>, entry: &Entry) -> bool {
-        entry.table == call.res.table && self.target.namespace.as_ref().is_none_or(|ns| &entry.key.0 == ns)
+        entry.table == call.res.table
+            && self
+                .target
+                .namespace
+                .as_ref()
+                .is_none_or(|ns| &entry.key.0 == ns)
     }
 
     /// An object that starts to match is an addition to this watcher, one that ceases to match a deletion.
     fn deliver(&mut self, call: &Call<'_>, entry: &Entry) {
         let now = entry.change != Change::Deleted && self.filter.matches(&entry.object.value);
-        let then = entry.before.as_ref().is_some_and(|o| self.filter.matches(&o.value));
+        let then = entry
+            .before
+            .as_ref()
+            .is_some_and(|o| self.filter.matches(&o.value));
         match (then, now) {
             (false, true) => self.push(call, "ADDED", &entry.object),
             (true, true) => self.push(call, "MODIFIED", &entry.object),
@@ -199,7 +225,8 @@ impl Cursor {
             && (now >= at || ending)
         {
             self.bookmark_at = Some(now + self.api.bookmark_interval());
-            if let Ok(call) = Call::new(&self.api.clone(), self.target.clone(), self.query.clone()) {
+            if let Ok(call) = Call::new(&self.api.clone(), self.target.clone(), self.query.clone())
+            {
                 self.bookmark(&call, false);
             }
         }
@@ -207,22 +234,28 @@ impl Cursor {
     }
 
     fn bookmark(&mut self, call: &Call<'_>, initial_end: bool) {
-        let mut metadata = json!({"resourceVersion": self.seen.to_string(), "creationTimestamp": null});
+        let mut metadata =
+            json!({"resourceVersion": self.seen.to_string(), "creationTimestamp": null});
         if initial_end && let Some(map) = metadata.as_object_mut() {
             map.insert("annotations".into(), json!({INITIAL_EVENTS_END: "true"}));
         }
         let (kind, version) = match self.shape {
-            Shape::Metadata => ("PartialObjectMetadata".to_owned(), "meta.k8s.io/v1".to_owned()),
-            Shape::Object | Shape::Table => {
-                (call.res.kind.clone(), api_version(&call.res.group, &call.version().name))
-            }
+            Shape::Metadata => (
+                "PartialObjectMetadata".to_owned(),
+                "meta.k8s.io/v1".to_owned(),
+            ),
+            Shape::Object | Shape::Table => (
+                call.res.kind.clone(),
+                api_version(&call.res.group, &call.version().name),
+            ),
         };
         let object = if self.shape == Shape::Table {
             crate::table::of(call, &[], json!({"resourceVersion": self.seen.to_string()}))
         } else {
             json!({"kind": kind, "apiVersion": version, "metadata": metadata})
         };
-        self.ready.push_back(line(&json!({"type": "BOOKMARK", "object": object})));
+        self.ready
+            .push_back(line(&json!({"type": "BOOKMARK", "object": object})));
     }
 }
 

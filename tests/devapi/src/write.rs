@@ -36,7 +36,9 @@ pub(crate) fn create(call: &Call<'_>, body: &[u8]) -> Result<Written> {
 fn create_value(call: &Call<'_>, value: Value) -> Result<Written> {
     let res = &call.res;
     if !text(&value, &["metadata", "resourceVersion"]).is_empty() {
-        return Err(ApiError::bad_request("resourceVersion should not be set on objects to be created"));
+        return Err(ApiError::bad_request(
+            "resourceVersion should not be set on objects to be created",
+        ));
     }
     let mut value = decode::stored(res, call.version(), value, call.query.strict())?;
     place(call, &mut value)?;
@@ -98,12 +100,27 @@ fn name_it(call: &Call<'_>, value: &mut Value) -> Result<bool> {
     }
     if prefix.is_empty() {
         let error = FieldError::required("metadata.name", "name or generateName is required");
-        return Err(ApiError::invalid(&call.res.group, &call.res.kind, "", &[error]));
+        return Err(ApiError::invalid(
+            &call.res.group,
+            &call.res.kind,
+            "",
+            &[error],
+        ));
     }
     let suffix: String = call.api.random(|rng| {
-        (0..5).map(|_| ALPHABET.get(rng.usize(..ALPHABET.len())).map_or('x', |b| char::from(*b))).collect()
+        (0..5)
+            .map(|_| {
+                ALPHABET
+                    .get(rng.usize(..ALPHABET.len()))
+                    .map_or('x', |b| char::from(*b))
+            })
+            .collect()
     });
-    put(value, &["metadata", "name"], format!("{prefix}{suffix}").into());
+    put(
+        value,
+        &["metadata", "name"],
+        format!("{prefix}{suffix}").into(),
+    );
     Ok(true)
 }
 
@@ -111,11 +128,21 @@ fn admit_namespace(call: &Call<'_>, key: &Key) -> Result<()> {
     if !call.res.namespaced {
         return Ok(());
     }
-    let qualified = crate::error::Qualified { group: "", plural: "namespaces" };
-    match call.api.lock().get("namespaces", &(String::new(), key.0.clone())) {
+    let qualified = crate::error::Qualified {
+        group: "",
+        plural: "namespaces",
+    };
+    match call
+        .api
+        .lock()
+        .get("namespaces", &(String::new(), key.0.clone()))
+    {
         None => Err(ApiError::not_found(&qualified, &key.0)),
         Some(ns) if !at(&ns.value, &["metadata", "deletionTimestamp"]).is_null() => {
-            let why = format!("unable to create new content in namespace {} because it is being terminated", key.0);
+            let why = format!(
+                "unable to create new content in namespace {} because it is being terminated",
+                key.0
+            );
             Err(ApiError::forbidden(&call.res.qualified(), &key.1, &why))
         }
         Some(_) => Ok(()),
@@ -126,7 +153,12 @@ fn admit_namespace(call: &Call<'_>, key: &Key) -> Result<()> {
 fn stamp(call: &Call<'_>, value: &mut Value) {
     put(value, &["metadata", "uid"], call.api.uid().into());
     put(value, &["metadata", "creationTimestamp"], now().into());
-    for name in ["deletionTimestamp", "deletionGracePeriodSeconds", "generation", "resourceVersion"] {
+    for name in [
+        "deletionTimestamp",
+        "deletionGracePeriodSeconds",
+        "generation",
+        "resourceVersion",
+    ] {
         put(value, &["metadata", name], Value::Null);
     }
     if counts_generations(&call.res) {
@@ -137,9 +169,12 @@ fn stamp(call: &Call<'_>, value: &mut Value) {
 fn counts_generations(res: &Resource) -> bool {
     match res.nature {
         Nature::Custom | Nature::Definition | Nature::EndpointSlice => true,
-        Nature::Service | Nature::Namespace | Nature::Node | Nature::CoreEvent | Nature::NewEvent | Nature::Lease => {
-            false
-        }
+        Nature::Service
+        | Nature::Namespace
+        | Nature::Node
+        | Nature::CoreEvent
+        | Nature::NewEvent
+        | Nature::Lease => false,
     }
 }
 
@@ -150,7 +185,11 @@ fn prepare_create(res: &Resource, version: &Version, value: &mut Value) -> Vec<F
             put(value, &["spec"], json!({"finalizers": ["kubernetes"]}));
             put(value, &["status"], json!({"phase": "Active"}));
             let name = text(value, &["metadata", "name"]).to_owned();
-            put(value, &["metadata", "labels", "kubernetes.io/metadata.name"], name.into());
+            put(
+                value,
+                &["metadata", "labels", "kubernetes.io/metadata.name"],
+                name.into(),
+            );
             Vec::new()
         }
         Nature::NewEvent => event::validate_new(value),
@@ -159,18 +198,32 @@ fn prepare_create(res: &Resource, version: &Version, value: &mut Value) -> Vec<F
             if version.status {
                 put(value, &["status"], Value::Null);
             }
-            version.schema.as_ref().map(|s| s.validate(value, None)).unwrap_or_default()
+            version
+                .schema
+                .as_ref()
+                .map(|s| s.validate(value, None))
+                .unwrap_or_default()
         }
         Nature::Node | Nature::EndpointSlice | Nature::CoreEvent | Nature::Lease => Vec::new(),
     }
 }
 
-fn prepare_update(res: &Resource, version: &Version, new: &mut Value, old: &Value, status: bool) -> Vec<FieldError> {
+fn prepare_update(
+    res: &Resource,
+    version: &Version,
+    new: &mut Value,
+    old: &Value,
+    status: bool,
+) -> Vec<FieldError> {
     match res.nature {
         Nature::Service if status => service::update_status(new, old),
         Nature::Service => service::update(new, old),
         Nature::Definition if !status => crd::prepare(new),
-        Nature::Custom => version.schema.as_ref().map(|s| s.validate(new, Some(old))).unwrap_or_default(),
+        Nature::Custom => version
+            .schema
+            .as_ref()
+            .map(|s| s.validate(new, Some(old)))
+            .unwrap_or_default(),
         Nature::Namespace
         | Nature::NewEvent
         | Nature::Node
@@ -197,18 +250,32 @@ fn validate_metadata(res: &Resource, new: &Value, old: Option<&Value>) -> Vec<Fi
     if let (Some(wrong), None) = (wrong, old) {
         errors.push(FieldError::invalid("metadata.name", name, wrong));
     }
-    for (key, value) in at(new, &["metadata", "labels"]).as_object().into_iter().flatten() {
+    for (key, value) in at(new, &["metadata", "labels"])
+        .as_object()
+        .into_iter()
+        .flatten()
+    {
         if let Some(wrong) = names::qualified(key) {
             errors.push(FieldError::invalid("metadata.labels", key.as_str(), wrong));
         }
         let value = value.as_str().unwrap_or_default();
         if let Some(wrong) = names::qualified(value).filter(|_| !value.is_empty()) {
-            errors.push(FieldError::invalid("metadata.labels", value, wrong.replace("name part", "a valid label")));
+            errors.push(FieldError::invalid(
+                "metadata.labels",
+                value,
+                wrong.replace("name part", "a valid label"),
+            ));
         }
     }
     let finalizers = |v: &Value| -> Vec<String> {
-        let list = at(v, &["metadata", "finalizers"]).as_array().cloned().unwrap_or_default();
-        list.iter().filter_map(Value::as_str).map(str::to_owned).collect()
+        let list = at(v, &["metadata", "finalizers"])
+            .as_array()
+            .cloned()
+            .unwrap_or_default();
+        list.iter()
+            .filter_map(Value::as_str)
+            .map(str::to_owned)
+            .collect()
     };
     for finalizer in finalizers(new) {
         if let Some(wrong) = names::qualified(&finalizer) {
@@ -219,11 +286,18 @@ fn validate_metadata(res: &Resource, new: &Value, old: Option<&Value>) -> Vec<Fi
         && !at(old, &["metadata", "deletionTimestamp"]).is_null()
     {
         let had = finalizers(old);
-        let added: Vec<String> = finalizers(new).into_iter().filter(|f| !had.contains(f)).collect();
+        let added: Vec<String> = finalizers(new)
+            .into_iter()
+            .filter(|f| !had.contains(f))
+            .collect();
         if !added.is_empty() {
             let detail = format!(
                 "no new finalizers can be added if the object is being deleted, found new finalizers []string{{{}}}",
-                added.iter().map(|f| format!("\"{f}\"")).collect::<Vec<_>>().join(", ")
+                added
+                    .iter()
+                    .map(|f| format!("\"{f}\""))
+                    .collect::<Vec<_>>()
+                    .join(", ")
             );
             errors.push(FieldError::forbidden("metadata.finalizers", detail));
         }
@@ -238,7 +312,9 @@ pub(crate) fn update(call: &Call<'_>, body: &[u8]) -> Result<Written> {
     let name = call.target.name.clone().unwrap_or_default();
     let sent_name = text(&sent, &["metadata", "name"]);
     if sent_name != name {
-        let why = format!("the name of the object ({sent_name}) does not match the name on the URL ({name})");
+        let why = format!(
+            "the name of the object ({sent_name}) does not match the name on the URL ({name})"
+        );
         return Err(ApiError::bad_request(why));
     }
     let uid = text(&sent, &["metadata", "uid"]).to_owned();
@@ -246,7 +322,10 @@ pub(crate) fn update(call: &Call<'_>, body: &[u8]) -> Result<Written> {
         let key = call.key(&name);
         let Some(old) = call.get(&key) else {
             if !uid.is_empty() {
-                let why = format!("StorageError: invalid object, Code: 4, Key: /registry/{}/{}/{name}, ResourceVersion: 0, AdditionalErrorMsg: Precondition failed: UID in precondition: {uid}, UID in object meta: ", res.plural, key.0);
+                let why = format!(
+                    "StorageError: invalid object, Code: 4, Key: /registry/{}/{}/{name}, ResourceVersion: 0, AdditionalErrorMsg: Precondition failed: UID in precondition: {uid}, UID in object meta: ",
+                    res.plural, key.0
+                );
                 return Err(ApiError::conflict(&res.qualified(), &name, &why));
             }
             if res.create_on_update() && call.target.subresource.is_none() {
@@ -258,11 +337,17 @@ pub(crate) fn update(call: &Call<'_>, body: &[u8]) -> Result<Written> {
         };
         let old_uid = text(&old.value, &["metadata", "uid"]);
         if !uid.is_empty() && uid != old_uid {
-            let why = format!("Precondition failed: UID in precondition: {uid}, UID in object meta: {old_uid}");
+            let why = format!(
+                "Precondition failed: UID in precondition: {uid}, UID in object meta: {old_uid}"
+            );
             return Err(ApiError::conflict(&res.qualified(), &name, &why));
         }
         if text(&sent, &["metadata", "resourceVersion"]).is_empty() && !res.unconditional_update() {
-            let error = FieldError::invalid("metadata.resourceVersion", 0, "must be specified for an update");
+            let error = FieldError::invalid(
+                "metadata.resourceVersion",
+                0,
+                "must be specified for an update",
+            );
             return Err(ApiError::invalid(&res.group, &res.kind, &name, &[error]));
         }
         if let Some(written) = replace(call, &key, &old, sent.clone())? {
@@ -290,7 +375,10 @@ pub(crate) fn patch(call: &Call<'_>, content_type: &str, body: &[u8]) -> Result<
         let shown = call.show(&old);
         let new = decode::typed_as(res, call.version(), patch.apply(&shown, call.version())?)?;
         if text(&new, &["metadata", "name"]) != name {
-            let why = format!("the name of the object ({}) does not match the name on the URL ({name})", text(&new, &["metadata", "name"]));
+            let why = format!(
+                "the name of the object ({}) does not match the name on the URL ({name})",
+                text(&new, &["metadata", "name"])
+            );
             return Err(ApiError::bad_request(why));
         }
         let uid = text(&new, &["metadata", "uid"]);
@@ -322,8 +410,13 @@ fn replace(call: &Call<'_>, key: &Key, old: &Arc<Object>, sent: Value) -> Result
     if !errors.is_empty() {
         return Err(ApiError::invalid(&res.group, &res.kind, &key.1, &errors));
     }
-    if counts_generations(res) && content(&new, version.status) != content(&old.value, version.status) {
-        let generation = at(&old.value, &["metadata", "generation"]).as_i64().unwrap_or(0) + 1;
+    if counts_generations(res)
+        && content(&new, version.status) != content(&old.value, version.status)
+    {
+        let generation = at(&old.value, &["metadata", "generation"])
+            .as_i64()
+            .unwrap_or(0)
+            + 1;
         put(&mut new, &["metadata", "generation"], generation.into());
     }
     if call.query.dry_run() {
@@ -334,12 +427,19 @@ fn replace(call: &Call<'_>, key: &Key, old: &Arc<Object>, sent: Value) -> Result
         return Ok(Some(Written::Object(StatusCode::OK, old.clone())));
     }
     let deleting = !at(&new, &["metadata", "deletionTimestamp"]).is_null();
-    let gone = deleting && at(&new, &["metadata", "finalizers"]).as_array().is_none_or(Vec::is_empty);
+    let gone = deleting
+        && at(&new, &["metadata", "finalizers"])
+            .as_array()
+            .is_none_or(Vec::is_empty);
     if gone {
-        let Some(removed) = remove(call, key, old)? else { return Ok(None) };
+        let Some(removed) = remove(call, key, old)? else {
+            return Ok(None);
+        };
         return Ok(Some(Written::Object(StatusCode::OK, removed)));
     }
-    let Ok(object) = call.commit(key, Some(old), Some(new)) else { return Ok(None) };
+    let Ok(object) = call.commit(key, Some(old), Some(new)) else {
+        return Ok(None);
+    };
     crd::changed(call, Some(&object))?;
     Ok(Some(Written::Object(StatusCode::OK, object)))
 }
@@ -375,15 +475,20 @@ fn keep_system_fields(new: &mut Value, old: &Value) {
         "resourceVersion",
     ];
     for name in kept {
-        put(new, &["metadata", name], at(old, &["metadata", name]).clone());
+        put(
+            new,
+            &["metadata", name],
+            at(old, &["metadata", name]).clone(),
+        );
     }
 }
 
 /// What counts for `generation`: everything but metadata and, where it is a subresource, status.
 fn content(value: &Value, status_apart: bool) -> Vec<(&String, &Value)> {
     let map = value.as_object().into_iter().flatten();
-    let mut list: Vec<_> =
-        map.filter(|(k, _)| k.as_str() != "metadata" && (!status_apart || k.as_str() != "status")).collect();
+    let mut list: Vec<_> = map
+        .filter(|(k, _)| k.as_str() != "metadata" && (!status_apart || k.as_str() != "status"))
+        .collect();
     list.sort_by_key(|(k, _)| k.as_str());
     list
 }
@@ -399,24 +504,35 @@ fn delete_options(body: &[u8]) -> Result<Value> {
     if body.is_empty() {
         return Ok(Value::Null);
     }
-    serde_json::from_slice(body).map_err(|e| ApiError::bad_request(format!("error decoding DeleteOptions: {e}")))
+    serde_json::from_slice(body)
+        .map_err(|e| ApiError::bad_request(format!("error decoding DeleteOptions: {e}")))
 }
 
 pub(crate) fn delete_named(call: &Call<'_>, key: &Key, options: &Value) -> Result<Written> {
     let (res, name) = (&call.res, key.1.as_str());
-    let dry = call.query.dry_run() || at(options, &["dryRun"]).as_array().is_some_and(|l| !l.is_empty());
+    let dry = call.query.dry_run()
+        || at(options, &["dryRun"])
+            .as_array()
+            .is_some_and(|l| !l.is_empty());
     for _ in 0..TRIES {
-        let old = call.get(key).ok_or_else(|| ApiError::not_found(&res.qualified(), name))?;
+        let old = call
+            .get(key)
+            .ok_or_else(|| ApiError::not_found(&res.qualified(), name))?;
         check_preconditions(call, name, &old, options)?;
         if dry {
             return Ok(Written::Status(success(res, name, &old)));
         }
-        let finalizers = at(&old.value, &["metadata", "finalizers"]).as_array().is_some_and(|l| !l.is_empty());
+        let finalizers = at(&old.value, &["metadata", "finalizers"])
+            .as_array()
+            .is_some_and(|l| !l.is_empty());
         let holds = finalizers || (res.nature == Nature::Namespace && empty_namespace(call, name)?);
-        let holds = holds || (res.nature == Nature::Definition && crd::delete_instances(call, &old)?);
+        let holds =
+            holds || (res.nature == Nature::Definition && crd::delete_instances(call, &old)?);
         if !holds {
             // Deleting what it contained may have completed it already.
-            let Some(current) = call.get(key) else { return Ok(Written::Status(success(res, name, &old))) };
+            let Some(current) = call.get(key) else {
+                return Ok(Written::Status(success(res, name, &old)));
+            };
             if current.rv != old.rv {
                 continue;
             }
@@ -430,7 +546,11 @@ pub(crate) fn delete_named(call: &Call<'_>, key: &Key, options: &Value) -> Resul
         }
         let mut new = old.value.clone();
         put(&mut new, &["metadata", "deletionTimestamp"], now().into());
-        put(&mut new, &["metadata", "deletionGracePeriodSeconds"], 0.into());
+        put(
+            &mut new,
+            &["metadata", "deletionGracePeriodSeconds"],
+            0.into(),
+        );
         if counts_generations(res) {
             let generation = at(&new, &["metadata", "generation"]).as_i64().unwrap_or(0) + 1;
             put(&mut new, &["metadata", "generation"], generation.into());
@@ -449,12 +569,17 @@ fn check_preconditions(call: &Call<'_>, name: &str, old: &Object, options: &Valu
     let uid = text(options, &["preconditions", "uid"]);
     let actual = text(&old.value, &["metadata", "uid"]);
     if !uid.is_empty() && uid != actual {
-        let why = format!("the UID in the precondition ({uid}) does not match the UID in record ({actual}). The object might have been deleted and then recreated");
+        let why = format!(
+            "the UID in the precondition ({uid}) does not match the UID in record ({actual}). The object might have been deleted and then recreated"
+        );
         return Err(ApiError::conflict(&call.res.qualified(), name, &why));
     }
     let version = text(options, &["preconditions", "resourceVersion"]);
     if !version.is_empty() && version != old.rv.to_string() {
-        let why = format!("the ResourceVersion in the precondition ({version}) does not match the ResourceVersion in record ({}). The object might have been modified", old.rv);
+        let why = format!(
+            "the ResourceVersion in the precondition ({version}) does not match the ResourceVersion in record ({}). The object might have been modified",
+            old.rv
+        );
         return Err(ApiError::conflict(&call.res.qualified(), name, &why));
     }
     Ok(())
@@ -469,9 +594,15 @@ fn success(res: &Resource, name: &str, old: &Object) -> Value {
 
 /// Removes an object for good, and what waited for that: a terminating namespace or definition without content.
 fn remove(call: &Call<'_>, key: &Key, old: &Arc<Object>) -> Result<Option<Arc<Object>>> {
-    let Ok(removed) = call.commit(key, Some(old), None) else { return Ok(None) };
+    let Ok(removed) = call.commit(key, Some(old), None) else {
+        return Ok(None);
+    };
     crd::removed(call, old);
-    let waiting = if call.res.namespaced { call.api.terminating_namespace(&key.0) } else { None };
+    let waiting = if call.res.namespaced {
+        call.api.terminating_namespace(&key.0)
+    } else {
+        None
+    };
     if let (Some(namespace), Some(owner)) = (waiting, call.on("", "namespaces"))
         && !call.api.namespace_has_content(&key.0)
     {
@@ -502,7 +633,7 @@ fn empty_namespace(call: &Call<'_>, namespace: &str) -> Result<bool> {
 /// DELETE of a collection, narrowed by the selectors. Answers with the list of what was deleted.
 pub(crate) fn delete_collection(call: &Call<'_>, body: &[u8]) -> Result<Vec<Arc<Object>>> {
     let options = delete_options(body)?;
-    let matched = call.select(None)?;
+    let (_, matched) = call.select(None)?;
     for (key, _) in &matched {
         match delete_named(call, key, &options) {
             Ok(_) => {}
