@@ -8,7 +8,12 @@ use std::{fmt, sync::Arc};
 use model::{Family, Labels, Number, Reason, ServiceKey, Space, Uid, Use};
 use serde::{Serialize, Serializer};
 
-use crate::{Allocator, Obstacle, Sharing, block::Holder, holders::Entry};
+use crate::{
+    Allocator, Obstacle, Sharing,
+    block::{BlockId, Holder},
+    holders::Entry,
+    words,
+};
 
 /// What a Service asks for, for one use.
 #[derive(Clone, Copy, Debug)]
@@ -318,7 +323,26 @@ impl Allocator {
                 missing: None,
             };
         }
-        let kept = self.keep(want, held.iter().copied(), None);
+        let mut kept = self.keep(want, held.iter().copied(), None);
+        if kept.is_none()
+            && let Some((stuck, pool)) = self.stuck(want)
+        {
+            if explicit.is_none_or(|explicit| explicit == stuck.number) {
+                let why = Why::LedgerDamaged;
+                let missing = words::explicit(want, stuck.number, &pool.pool, &why);
+                considered.push(Considered {
+                    pool: pool.pool.name.clone(),
+                    family: want.family(),
+                    why,
+                });
+                return Outcome {
+                    kept: Some(stuck),
+                    fresh: None,
+                    missing: Some(missing),
+                };
+            }
+            kept = Some(stuck);
+        }
         let acquired = self.acquire(want, &held, considered);
         let (fresh, missing) = match acquired {
             Ok(grant) => (Some(grant), None),
@@ -371,6 +395,26 @@ impl Allocator {
             ));
         }
         best.map(|(_, grant)| grant)
+    }
+
+    /// The Service shows a number whose block cannot be read: nobody can tell whose it is, so the
+    /// Service neither loses it nor is it claimed.
+    fn stuck(&self, want: Want<'_>) -> Option<(Grant, &Entry)> {
+        let shown = want.request.shown.iter().copied();
+        shown
+            .filter(|number| number.space == want.space)
+            .filter(|number| self.is_quarantined(BlockId::of(*number)))
+            .filter(|&number| self.occupied(want, number).is_none())
+            .find_map(|number| {
+                let entry = self.keeper(want, number, None)?;
+                let grant = Grant {
+                    number,
+                    pool: Some(entry.pool.name.clone()),
+                    fresh: false,
+                    keep_terms: false,
+                };
+                Some((grant, entry))
+            })
     }
 
     /// The pool that lets the number be kept.

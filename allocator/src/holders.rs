@@ -473,6 +473,12 @@ impl Allocator {
         self.taken.of(number.space).contains(number.value)
     }
 
+    /// The lowest number of the set that is free, whatever the pools say.
+    pub fn next_free(&self, space: Space, set: &RangeSet) -> Option<Number> {
+        let value = self.taken.of(space).next_free(set)?;
+        Some(Number { space, value })
+    }
+
     pub(crate) fn space(&self, space: Space) -> &NumberSpace<u32> {
         self.taken.of(space)
     }

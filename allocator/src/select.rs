@@ -29,8 +29,8 @@ impl Allocator {
         if let Some(number) = want.explicit() {
             return self.acquire_explicit(want, number, considered);
         }
-        if let Some(taken_up) = self.take_up(want, held, considered) {
-            return taken_up;
+        if let Some(grant) = self.take_up(want, held, considered) {
+            return Ok(grant);
         }
         self.acquire_any(want, considered)
     }
@@ -42,28 +42,17 @@ impl Allocator {
         want: Want<'_>,
         held: &[Number],
         considered: &mut Vec<Considered>,
-    ) -> Option<Result<Grant, Missing>> {
+    ) -> Option<Grant> {
         let request = want.request;
-        let (number, entry) = request.shown.iter().find_map(|&number| {
-            let entry = (number.space == want.space
-                && !held.contains(&number)
-                && !request.exclude.contains(&number)
-                && self.occupied(want, number).is_none())
-            .then(|| self.keeper(want, number, request.pool))??;
-            Some((number, entry))
-        })?;
-        if self.is_quarantined(BlockId::of(number)) {
-            // Nobody can tell whose it is; the Service keeps what it has and gets nothing.
-            considered.push(consider(want, entry, Why::LedgerDamaged));
-            return Some(Err(words::explicit(
-                want,
-                number,
-                &entry.pool,
-                &Why::LedgerDamaged,
-            )));
-        }
+        let shown = request.shown.iter().copied();
+        let (number, entry) = shown
+            .filter(|number| number.space == want.space && !held.contains(number))
+            .filter(|number| !request.exclude.contains(number))
+            .filter(|number| !self.is_quarantined(BlockId::of(*number)))
+            .filter(|&number| self.occupied(want, number).is_none())
+            .find_map(|number| Some((number, self.keeper(want, number, request.pool)?)))?;
         considered.push(consider(want, entry, Why::Chosen));
-        Some(Ok(fresh(number, entry)))
+        Some(fresh(number, entry))
     }
 
     fn acquire_explicit(
@@ -241,7 +230,7 @@ impl Allocator {
     }
 
     /// Why somebody else's hold or retention is in the way.
-    fn occupied(&self, want: Want<'_>, number: Number) -> Option<Why> {
+    pub(crate) fn occupied(&self, want: Want<'_>, number: Number) -> Option<Why> {
         if let Some((owner, until)) = self.retained(number) {
             return (owner != want.request.service && until > want.now).then(|| Why::RetainedFor {
                 owner: owner.clone(),
