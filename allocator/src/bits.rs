@@ -8,6 +8,8 @@ pub(crate) struct Bits {
 }
 
 impl Bits {
+    pub(crate) const EMPTY: Self = Self { low: 0, high: 0 };
+
     const fn word(self, at: u8) -> u128 {
         if at < 128 { self.low } else { self.high }
     }

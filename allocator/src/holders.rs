@@ -10,7 +10,10 @@ use std::{
     sync::Arc,
 };
 
-use hashbrown::HashTable;
+use hashbrown::{
+    HashTable,
+    hash_table::Entry::{Occupied, Vacant},
+};
 use model::{Number, ServiceKey, Space, Uid, Use};
 use rustc_hash::FxBuildHasher;
 
@@ -245,9 +248,9 @@ impl Allocator {
     }
 
     fn fill_and_chain(&mut self, number: Number, holder: Holder) {
-        let uid = holder.uid.clone();
+        let hash = Self::hash(&holder.uid);
         let slot = self.slab.fill(number, Body::One(holder));
-        self.chain(&uid, slot);
+        self.chain(hash, slot);
     }
 
     /// A further holder of a number that has some, or new terms of one.
@@ -264,21 +267,19 @@ impl Allocator {
             }
             return;
         }
-        let (uid, usage) = (holder.uid.clone(), holder.usage);
+        let part = Body::Part {
+            uid: holder.uid.clone(),
+            usage: holder.usage,
+        };
+        let hash = Self::hash(&holder.uid);
         if let Some(group) = self.slab.make_group(slot) {
             self.taken.of_mut(number.space).put(number.value, group);
             self.slab.push_holder(group, holder);
         } else {
             self.slab.push_holder(slot, holder);
         }
-        let part = self.slab.fill(
-            number,
-            Body::Part {
-                uid: uid.clone(),
-                usage,
-            },
-        );
-        self.chain(&uid, part);
+        let part = self.slab.fill(number, part);
+        self.chain(hash, part);
     }
 
     /// Removes a holder; false if there was no such one.
@@ -290,7 +291,8 @@ impl Allocator {
             return false;
         }
         let Some(position) = self
-            .holders(number)
+            .slab
+            .holders(slot)
             .iter()
             .position(|holder| holder.uid == *uid && holder.usage == usage)
         else {
@@ -553,16 +555,20 @@ impl Allocator {
             .copied()
     }
 
-    fn chain(&mut self, uid: &Uid, slot: u32) {
+    /// Puts the slot at the front of its uid's chain; `hash` is that uid's.
+    fn chain(&mut self, hash: u64, slot: u32) {
         let Self { uids, slab, .. } = self;
-        let hash = Self::hash(uid);
-        if let Some(first) = uids.find_mut(hash, |&first| slab.uid(first) == Some(uid)) {
-            let next = std::mem::replace(first, slot);
-            slab.set_next(slot, next);
-        } else {
-            slab.set_next(slot, NONE);
-            uids.insert_unique(hash, slot, |&slot| slab.uid(slot).map_or(0, Self::hash));
-        }
+        let uid = slab.uid(slot);
+        let same = |&first: &u32| slab.uid(first) == uid;
+        let hash_of = |&slot: &u32| slab.uid(slot).map_or(0, Self::hash);
+        let next = match uids.entry(hash, same, hash_of) {
+            Occupied(mut first) => std::mem::replace(first.get_mut(), slot),
+            Vacant(place) => {
+                place.insert(slot);
+                NONE
+            }
+        };
+        slab.set_next(slot, next);
     }
 
     /// Takes the slot with that number and use out of the uid's chain and returns it.

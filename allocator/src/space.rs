@@ -12,9 +12,10 @@ use rustc_hash::FxHashMap;
 use crate::{bits::Bits, range::RangeSet};
 
 const LEAF_BITS: u32 = 8;
+const LAST_LEAF: u128 = u128::MAX >> LEAF_BITS;
 
-/// Occupancy of one space. `V` is noted beside every taken number, packed: 4 bytes a number for
-/// the allocator, nothing for `()`.
+/// Occupancy of one space. `V` is noted beside every taken number, 4 bytes a
+/// number for the allocator, nothing for `()`.
 #[derive(Clone, Debug)]
 pub struct NumberSpace<V = ()> {
     /// Leaf index (number / 256) to what is taken there; never an empty leaf.
@@ -27,8 +28,81 @@ pub struct NumberSpace<V = ()> {
 #[derive(Clone, Debug)]
 struct Leaf<V> {
     taken: Bits,
-    /// One per taken number, in order.
-    notes: Vec<V>,
+    notes: Notes<V>,
+}
+
+/// What is noted beside the numbers of a leaf: one per taken number while they are few, then one
+/// per number, so that neither sparse leaves waste room nor full ones time.
+#[derive(Clone, Debug)]
+enum Notes<V> {
+    Packed(Vec<V>),
+    Dense(Vec<V>),
+}
+
+/// A leaf that takes more than these becomes dense, and stays so until it is empty.
+const PACKED: usize = 64;
+
+impl<V: Copy> Leaf<V> {
+    const fn empty() -> Self {
+        Self {
+            taken: Bits::EMPTY,
+            notes: Notes::Packed(Vec::new()),
+        }
+    }
+
+    /// The note beside a number that is taken.
+    fn note(&self, at: u8) -> Option<&V> {
+        match &self.notes {
+            Notes::Packed(notes) => notes.get(self.taken.rank(at)),
+            Notes::Dense(notes) => notes.get(usize::from(at)),
+        }
+    }
+
+    fn put(&mut self, at: u8, note: V) -> Option<V> {
+        if self.taken.contains(at) {
+            let rank = self.taken.rank(at);
+            let old = match &mut self.notes {
+                Notes::Packed(notes) => notes.get_mut(rank),
+                Notes::Dense(notes) => notes.get_mut(usize::from(at)),
+            };
+            return old.map(|old| std::mem::replace(old, note));
+        }
+        match &mut self.notes {
+            Notes::Packed(notes) if notes.len() < PACKED => {
+                notes.insert(self.taken.rank(at), note);
+            }
+            Notes::Packed(packed) => {
+                let mut dense = vec![note; 256];
+                let taken = self.taken;
+                let places = (0..=255u8)
+                    .zip(&mut dense)
+                    .filter(|(at, _)| taken.contains(*at));
+                for ((_, place), note) in places.zip(packed.iter()) {
+                    *place = *note;
+                }
+                self.notes = Notes::Dense(dense);
+            }
+            Notes::Dense(notes) => {
+                if let Some(place) = notes.get_mut(usize::from(at)) {
+                    *place = note;
+                }
+            }
+        }
+        self.taken.set(at);
+        None
+    }
+
+    fn take(&mut self, at: u8) -> Option<V> {
+        if !self.taken.contains(at) {
+            return None;
+        }
+        let note = match &mut self.notes {
+            Notes::Packed(notes) => notes.remove(self.taken.rank(at)),
+            Notes::Dense(notes) => *notes.get(usize::from(at))?,
+        };
+        self.taken.clear(at);
+        Some(note)
+    }
 }
 
 impl<V> Default for NumberSpace<V> {
@@ -61,7 +135,7 @@ impl NumberSpace<()> {
     }
 }
 
-impl<V> NumberSpace<V> {
+impl<V: Copy> NumberSpace<V> {
     /// An empty space.
     pub fn new() -> Self {
         Self::default()
@@ -89,48 +163,35 @@ impl<V> NumberSpace<V> {
     pub fn get(&self, value: u128) -> Option<&V> {
         let (index, at) = split(value);
         let leaf = self.leaves.get(&index)?;
-        leaf.taken.contains(at).then_some(())?;
-        leaf.notes.get(leaf.taken.rank(at))
+        if leaf.taken.contains(at) {
+            leaf.note(at)
+        } else {
+            None
+        }
     }
 
     /// Takes the number with a note; returns the former note of a number that was taken.
     pub fn put(&mut self, value: u128, note: V) -> Option<V> {
         let (index, at) = split(value);
-        let leaf = self.leaves.entry(index).or_insert_with(|| Leaf {
-            taken: Bits::default(),
-            notes: Vec::new(),
-        });
-        let rank = leaf.taken.rank(at);
-        if leaf.taken.contains(at) {
-            return leaf
-                .notes
-                .get_mut(rank)
-                .map(|old| std::mem::replace(old, note));
+        let leaf = self.leaves.entry(index).or_insert_with(Leaf::empty);
+        let before = leaf.put(at, note);
+        if before.is_none() {
+            self.len += 1;
+            if leaf.taken.is_full() {
+                self.mark_full(index);
+            }
         }
-        leaf.taken.set(at);
-        leaf.notes.insert(rank, note);
-        let full = leaf.taken.is_full();
-        self.len += 1;
-        if full {
-            self.mark_full(index);
-        }
-        None
+        before
     }
 
     /// Frees the number and returns its note.
     pub fn take(&mut self, value: u128) -> Option<V> {
         let (index, at) = split(value);
         let leaf = self.leaves.get_mut(&index)?;
-        if !leaf.taken.contains(at) {
-            return None;
-        }
         let was_full = leaf.taken.is_full();
-        let note = leaf.notes.remove(leaf.taken.rank(at));
-        leaf.taken.clear(at);
+        let note = leaf.take(at)?;
         if leaf.taken.is_empty() {
             self.leaves.remove(&index);
-        } else if leaf.notes.capacity() > 16 && leaf.notes.len() * 4 < leaf.notes.capacity() {
-            leaf.notes.shrink_to(leaf.notes.len() * 2);
         }
         self.len -= 1;
         if was_full {
@@ -169,17 +230,18 @@ impl<V> NumberSpace<V> {
     fn free_at_or_after(&self, value: u128) -> Option<u128> {
         let (mut index, mut at) = split(value);
         loop {
+            let not_full = self.not_full(&self.full, index);
+            if not_full != index {
+                (index, at) = (not_full, 0);
+            }
             let Some(leaf) = self.leaves.get(&index) else {
                 return Some(join(index, at));
             };
             if let Some(free) = leaf.taken.first_clear(at) {
                 return Some(join(index, free));
             }
-            if index == u128::MAX >> LEAF_BITS {
-                return None;
-            }
-            // Beyond the topmost level the answer may still be full: then once more from there.
-            index = self.not_full(&self.full, index + 1);
+            // Taken from `at` to the leaf's end; beyond the topmost level it may also be full.
+            index = index.checked_add(1).filter(|&next| next <= LAST_LEAF)?;
             at = 0;
         }
     }
@@ -237,10 +299,10 @@ impl<V> NumberSpace<V> {
     /// Every taken number with its note, in no particular order.
     pub fn iter(&self) -> impl Iterator<Item = (u128, &V)> {
         self.leaves.iter().flat_map(|(&index, leaf)| {
-            (0..=255)
-                .filter(|&at| leaf.taken.contains(at))
-                .map(move |at| join(index, at))
-                .zip(&leaf.notes)
+            (0..=255).filter_map(move |at| {
+                let note = leaf.taken.contains(at).then(|| leaf.note(at))??;
+                Some((join(index, at), note))
+            })
         })
     }
 }
