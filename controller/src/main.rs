@@ -1,0 +1,195 @@
+//! The `portolan` binary: reads the command line and the environment, installs what is global, runs.
+
+use std::{
+    fmt::Write as _, hash::BuildHasher as _, io::Write as _, net::SocketAddr, path::PathBuf,
+    process::ExitCode,
+};
+
+use anyhow::{Context as _, Result};
+use clap::{ArgAction, Args, Parser, Subcommand, ValueEnum};
+use controller::shell;
+use kube::config::{KubeConfigOptions, Kubeconfig};
+use tokio::signal::unix::{SignalKind, signal};
+use tracing::{info, warn};
+use tracing_subscriber::EnvFilter;
+
+/// Portolan gives Kubernetes Services their numbers and their address.
+#[derive(Parser)]
+#[command(name = "portolan", version, about)]
+struct Arguments {
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Subcommand)]
+enum Command {
+    /// Run the controller until SIGTERM or SIGINT; a second signal ends it at once.
+    Controller(ControllerArguments),
+    /// Print the custom resource definitions: portolan crds | kubectl apply -f -
+    Crds,
+}
+
+#[derive(Args)]
+struct ControllerArguments {
+    /// Which kubeconfig; without it $KUBECONFIG, ~/.kube/config or the Pod's service account.
+    #[arg(long, value_name = "PATH")]
+    kubeconfig: Option<PathBuf>,
+    /// Which context of the kubeconfig; without it the current one.
+    #[arg(long)]
+    context: Option<String>,
+    /// Whether to lead by a Lease, so that of several replicas one writes; false for one process.
+    #[arg(long, default_value_t = true, action = ArgAction::Set, num_args = 0..=1, default_missing_value = "true", value_name = "true|false")]
+    leader_elect: bool,
+    /// Where the Lease lies; without it the Pod's namespace or that of the context.
+    #[arg(long, env = "POD_NAMESPACE", value_name = "NAMESPACE")]
+    lease_namespace: Option<String>,
+    /// The Lease's name.
+    #[arg(long, default_value = "portolan-controller", value_name = "NAME")]
+    lease_name: String,
+    /// Where /healthz, /readyz and /metrics are served.
+    #[arg(long, default_value = "127.0.0.1:8080", value_name = "IP:PORT")]
+    admin_address: SocketAddr,
+    /// How the log is written; what is logged is set by $RUST_LOG.
+    #[arg(long, value_enum, default_value_t = LogFormat::Text)]
+    log_format: LogFormat,
+}
+
+#[derive(Clone, Copy, ValueEnum)]
+enum LogFormat {
+    /// One line for people.
+    Text,
+    /// One JSON object per line.
+    Json,
+}
+
+fn main() -> ExitCode {
+    // Before anything can open a TLS connection: with two providers in the build rustls panics
+    // rather than choose. The error only says that one is installed already.
+    drop(rustls::crypto::ring::default_provider().install_default());
+    let outcome = match Arguments::parse().command {
+        Command::Controller(arguments) => controller(arguments),
+        Command::Crds => print_crds(),
+    };
+    match outcome {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            // To stderr and not to the log: the log may not be set up yet.
+            let mut chain = String::new();
+            for cause in error.chain().skip(1) {
+                let _infallible = write!(chain, ": {cause}");
+            }
+            let _unwritable = writeln!(std::io::stderr(), "portolan: {error}{chain}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+fn print_crds() -> Result<()> {
+    let mut out = std::io::stdout().lock();
+    for (_file, text) in crds::yaml().context("the definitions cannot be rendered")? {
+        writeln!(out, "---\n{}", text.trim_end())?;
+    }
+    Ok(())
+}
+
+fn controller(arguments: ControllerArguments) -> Result<()> {
+    log_to_stderr(arguments.log_format);
+    // One thread: the engine is serial, the rest waits for the network, and each further thread
+    // costs an arena of memory.
+    tokio::runtime::Builder::new_current_thread()
+        .enable_all()
+        .build()
+        .context("cannot start the runtime")?
+        .block_on(run(arguments))
+}
+
+fn log_to_stderr(format: LogFormat) {
+    let filter = EnvFilter::try_from_default_env().unwrap_or_else(|_| EnvFilter::new("info"));
+    let log = tracing_subscriber::fmt()
+        .with_env_filter(filter)
+        .with_writer(std::io::stderr);
+    match format {
+        LogFormat::Text => log.init(),
+        LogFormat::Json => log.json().init(),
+    }
+}
+
+async fn run(arguments: ControllerArguments) -> Result<()> {
+    let config = config(arguments.kubeconfig, arguments.context).await?;
+    let seed = std::hash::RandomState::new().hash_one(std::process::id());
+    let identity = identity(seed);
+    let election = arguments.leader_elect.then(|| shell::Election {
+        namespace: arguments
+            .lease_namespace
+            .unwrap_or_else(|| config.default_namespace.clone()),
+        name: arguments.lease_name,
+    });
+    info!(
+        version = env!("CARGO_PKG_VERSION"),
+        identity,
+        server = %config.cluster_url,
+        leader_elect = election.is_some(),
+        "starting"
+    );
+    let client = shell::client(config).context("cannot make a client for the API server")?;
+    let options = shell::Options {
+        seed,
+        election,
+        admin: Some(arguments.admin_address),
+        ..shell::Options::single(&identity)
+    };
+
+    let mut terminate = signal(SignalKind::terminate()).context("cannot listen for SIGTERM")?;
+    let mut interrupt = signal(SignalKind::interrupt()).context("cannot listen for SIGINT")?;
+    let (first, shutdown) = tokio::sync::oneshot::channel::<()>();
+    let second = async {
+        tokio::select! { _ = terminate.recv() => {}, _ = interrupt.recv() => {} }
+        info!("signal: shutting down; a second one ends at once");
+        // Nobody listens when the run has just ended.
+        let _ended = first.send(());
+        tokio::select! { _ = terminate.recv() => {}, _ = interrupt.recv() => {} }
+    };
+    let running = shell::run(client, options, async {
+        // A dropped sender ends the run just as well.
+        let _dropped = shutdown.await;
+    });
+    tokio::select! {
+        ended = running => ended.context("the controller failed"),
+        () = second => {
+            warn!("second signal: ending at once");
+            Ok(())
+        }
+    }
+}
+
+async fn config(path: Option<PathBuf>, context: Option<String>) -> Result<kube::Config> {
+    let options = KubeConfigOptions {
+        context,
+        ..KubeConfigOptions::default()
+    };
+    match path {
+        Some(path) => {
+            let file = Kubeconfig::read_from(&path)
+                .with_context(|| format!("cannot read --kubeconfig {}", path.display()))?;
+            kube::Config::from_custom_kubeconfig(file, &options)
+                .await
+                .with_context(|| format!("cannot use --kubeconfig {}", path.display()))
+        }
+        None if options.context.is_some() => kube::Config::from_kubeconfig(&options)
+            .await
+            .context("cannot use --context"),
+        None => kube::Config::infer()
+            .await
+            .context("no API server: give --kubeconfig, set $KUBECONFIG or run in a Pod"),
+    }
+}
+
+/// Unique among replicas and restarts: a process must not take the lease of its predecessor for its
+/// own.
+fn identity(seed: u64) -> String {
+    let host = std::env::var("HOSTNAME")
+        .ok()
+        .filter(|host| !host.is_empty())
+        .unwrap_or_else(|| "portolan".to_owned());
+    format!("{host}_{seed:016x}")
+}

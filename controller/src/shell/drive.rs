@@ -1,0 +1,343 @@
+//! The loop that owns the engine: what happened goes in, what to do comes out, results go in again.
+//!
+//! Why it cannot deadlock: requests are futures that this same task polls, so their results need no
+//! channel that could be full. The only channel is the inbox of the watches; this loop takes from it
+//! in every turn and never sends to it, so a full inbox only makes the watches (and then the API
+//! server's TCP connections) wait. What no lane has room for waits in a queue whose length the
+//! engine bounds: it asks for one thing per Service, block or pool at a time.
+
+use std::{collections::VecDeque, future::Future, pin::pin, sync::Arc, time::Duration};
+
+use futures::{
+    FutureExt as _,
+    future::BoxFuture,
+    stream::{FuturesUnordered, StreamExt as _},
+};
+use kube::Client;
+use tokio::{
+    sync::{mpsc, watch},
+    time::{Instant, sleep_until, timeout},
+};
+use tracing::{info, warn};
+
+use super::{
+    metrics::Metrics,
+    run::State,
+    write::{self, Call, Lane},
+};
+use crate::core::{
+    effect::{Effect, Failure, Input, Now, Observed},
+    engine::{Counters, Engine},
+};
+
+/// Inputs taken before the engine is asked again what to do: enough that a block's commit gathers
+/// many claims, little enough that a result never waits for long.
+const BATCH: usize = 256;
+
+/// Ledger requests at once: each is for another block.
+const LEDGER_LANE: usize = 8;
+
+/// Proving reads at once.
+const PROOF_LANE: usize = 8;
+
+/// Never look again sooner than this, whatever the engine says: a mistake there must not spin.
+const SHORTEST_PAUSE: Duration = Duration::from_millis(1);
+
+/// Look again at least this often.
+const LONGEST_PAUSE: Duration = Duration::from_secs(60);
+
+/// How long a graceful end waits for requests under way; each ends by its own time-out.
+const DRAIN: Duration = Duration::from_secs(10);
+
+/// What the loop needs of an engine; tests script one.
+pub(super) trait Machine {
+    fn handle(&mut self, input: Input, now: Now);
+    fn poll(&mut self, now: Now) -> Vec<Effect>;
+    fn next_deadline(&self, now: Duration) -> Option<Duration>;
+    fn synced(&self) -> bool;
+    fn idle(&self) -> bool;
+    fn counters(&self) -> Counters;
+}
+
+impl Machine for Engine {
+    fn handle(&mut self, input: Input, now: Now) {
+        self.handle(input, now);
+    }
+
+    fn poll(&mut self, now: Now) -> Vec<Effect> {
+        self.poll(now)
+    }
+
+    fn next_deadline(&self, now: Duration) -> Option<Duration> {
+        self.next_deadline(now)
+    }
+
+    fn synced(&self) -> bool {
+        self.synced()
+    }
+
+    fn idle(&self) -> bool {
+        self.is_idle()
+    }
+
+    fn counters(&self) -> Counters {
+        self.counters()
+    }
+}
+
+/// Until when this process may write; `None`: it may not.
+pub(super) type Mandate = Option<Instant>;
+
+/// What the loop lives in.
+pub(super) struct World {
+    pub(super) client: Client,
+    pub(super) identity: Arc<str>,
+    pub(super) concurrency: usize,
+    pub(super) started: Instant,
+    /// Unix seconds now.
+    pub(super) wall: fn() -> i64,
+    pub(super) metrics: Metrics,
+    pub(super) state: watch::Sender<State>,
+    pub(super) inbox: mpsc::Receiver<Observed>,
+    pub(super) mandate: watch::Receiver<Mandate>,
+}
+
+/// Requests of one lane: those under way and those that wait.
+struct Queue {
+    lane: Lane,
+    running: usize,
+    limit: usize,
+    waiting: VecDeque<Call>,
+}
+
+impl Queue {
+    fn new(lane: Lane, limit: usize) -> Self {
+        Self {
+            lane,
+            running: 0,
+            limit: limit.max(1),
+            waiting: VecDeque::new(),
+        }
+    }
+
+    fn next(&mut self) -> Option<Call> {
+        if self.running >= self.limit {
+            return None;
+        }
+        let call = self.waiting.pop_front();
+        self.running += usize::from(call.is_some());
+        call
+    }
+}
+
+type Ended = (Lane, Option<Input>);
+
+/// Everything asked of the API server.
+struct Requests {
+    queues: [Queue; 3],
+    running: FuturesUnordered<BoxFuture<'static, Ended>>,
+    /// Changes when the mandate ends: every write under way is dropped at once.
+    revoked: watch::Sender<u64>,
+}
+
+impl Requests {
+    fn new(concurrency: usize) -> Self {
+        Self {
+            queues: [
+                Queue::new(Lane::Ledger, LEDGER_LANE),
+                Queue::new(Lane::Proofs, PROOF_LANE),
+                Queue::new(Lane::Objects, concurrency),
+            ],
+            running: FuturesUnordered::new(),
+            revoked: watch::Sender::new(0),
+        }
+    }
+
+    fn push(&mut self, call: Call) {
+        let lane = call.about.lane();
+        for queue in &mut self.queues {
+            if queue.lane == lane {
+                queue.waiting.push_back(call);
+                return;
+            }
+        }
+    }
+
+    /// Starts what there is room for.
+    fn start(&mut self, world: &World) {
+        for queue in &mut self.queues {
+            while let Some(call) = queue.next() {
+                let lane = queue.lane;
+                let client = world.client.clone();
+                let metrics = world.metrics.clone();
+                let mut revoked = self.revoked.subscribe();
+                self.running.push(Box::pin(async move {
+                    if !call.about.writes() {
+                        return (lane, write::perform(&client, call, &metrics).await);
+                    }
+                    let about = call.about.clone();
+                    let input = tokio::select! {
+                        biased;
+                        _ = revoked.changed() => write::failed(about, lost(), &metrics),
+                        input = write::perform(&client, call, &metrics) => input,
+                    };
+                    (lane, input)
+                }));
+            }
+        }
+    }
+
+    fn ended(&mut self, lane: Lane) {
+        for queue in &mut self.queues {
+            if queue.lane == lane {
+                queue.running = queue.running.saturating_sub(1);
+            }
+        }
+    }
+
+    /// Drops every write: those under way end as [`Failure::Unknown`] when polled next, those that
+    /// wait are returned as inputs that say so.
+    fn revoke(&mut self, metrics: &Metrics) -> Vec<Input> {
+        self.revoked.send_modify(|epoch| *epoch += 1);
+        let mut inputs = Vec::new();
+        for queue in &mut self.queues {
+            let (writes, reads): (VecDeque<_>, VecDeque<_>) = std::mem::take(&mut queue.waiting)
+                .into_iter()
+                .partition(|call| call.about.writes());
+            queue.waiting = reads;
+            inputs.extend(
+                writes
+                    .into_iter()
+                    .filter_map(|call| write::failed(call.about, lost(), metrics)),
+            );
+        }
+        inputs
+    }
+
+    fn is_empty(&self) -> bool {
+        self.running.is_empty() && self.queues.iter().all(|queue| queue.waiting.is_empty())
+    }
+}
+
+fn lost() -> Failure {
+    Failure::Unknown("this process does not lead any more".to_owned())
+}
+
+/// The inbox has no senders left: the watches are gone.
+#[derive(Debug, thiserror::Error)]
+#[error("no watch is left")]
+pub(super) struct Blind;
+
+/// Runs until `shutdown`; then starts nothing new and waits for what is under way, at most [`DRAIN`].
+pub(super) async fn drive<M: Machine>(
+    machine: &mut M,
+    mut world: World,
+    shutdown: impl Future<Output = ()>,
+) -> Result<(), Blind> {
+    let mut shutdown = pin!(shutdown);
+    let mut requests = Requests::new(world.concurrency);
+    let mut leading = false;
+    let mut batch = Vec::with_capacity(BATCH);
+    loop {
+        let now = world.now();
+        let mandate = *world.mandate.borrow_and_update();
+        let leads = mandate.is_some_and(|until| Instant::now() < until);
+        if leads != leading {
+            leading = leads;
+            info!(leading, "leadership changed");
+            machine.handle(Input::Leading(leading), now);
+            if !leading {
+                for input in requests.revoke(&world.metrics) {
+                    machine.handle(input, now);
+                }
+            }
+        }
+        for effect in machine.poll(now) {
+            requests.push(write::call(effect, &world.identity, now.wall));
+        }
+        requests.start(&world);
+        world.publish(machine, leading, &requests);
+
+        let mut wake = Instant::now() + LONGEST_PAUSE;
+        if let Some(deadline) = machine.next_deadline(now.mono) {
+            wake = wake.min(world.started + deadline.max(now.mono + SHORTEST_PAUSE));
+        }
+        if let Some(until) = mandate.filter(|_| leading) {
+            wake = wake.min(until);
+        }
+        tokio::select! {
+            biased;
+            () = &mut shutdown => break,
+            changed = world.mandate.changed() => if changed.is_err() {
+                // Whoever kept the mandate is gone: supervised elsewhere, and no reason to go on.
+                return Err(Blind);
+            },
+            Some((lane, input)) = requests.running.next(), if !requests.running.is_empty() => {
+                let now = world.now();
+                requests.ended(lane);
+                if let Some(input) = input {
+                    machine.handle(input, now);
+                }
+            }
+            taken = world.inbox.recv_many(&mut batch, BATCH) => if taken == 0 {
+                return Err(Blind);
+            },
+            () = sleep_until(wake) => {}
+        }
+        // Whatever woke us, take what else is there, so that results cannot keep the inbox waiting
+        // nor the other way round.
+        let now = world.now();
+        while let Some(Some((lane, input))) = requests.running.next().now_or_never() {
+            requests.ended(lane);
+            if let Some(input) = input {
+                machine.handle(input, now);
+            }
+        }
+        while batch.len() < BATCH {
+            let Ok(observed) = world.inbox.try_recv() else {
+                break;
+            };
+            batch.push(observed);
+        }
+        for observed in batch.drain(..) {
+            machine.handle(Input::Observed(observed), now);
+        }
+    }
+
+    info!(
+        under_way = requests.running.len(),
+        "shutting down: nothing new is started"
+    );
+    world.state.send_modify(|state| state.draining = true);
+    let rest = async { while requests.running.next().await.is_some() {} };
+    if timeout(DRAIN, rest).await.is_err() {
+        warn!("shutting down with requests under way");
+    }
+    Ok(())
+}
+
+impl World {
+    fn now(&self) -> Now {
+        Now {
+            mono: self.started.elapsed(),
+            wall: (self.wall)(),
+        }
+    }
+
+    fn publish<M: Machine>(&self, machine: &M, leading: bool, requests: &Requests) {
+        let (synced, counters) = (machine.synced(), machine.counters());
+        let idle = synced && machine.idle() && requests.is_empty() && self.inbox.is_empty();
+        self.state.send_if_modified(|state| {
+            let next = State {
+                synced,
+                leading,
+                idle,
+                counters,
+                ..state.clone()
+            };
+            let changed = *state != next;
+            *state = next;
+            changed
+        });
+    }
+}

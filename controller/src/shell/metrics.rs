@@ -1,0 +1,224 @@
+//! What is counted, for `/metrics`. Every label comes from a closed enum; nothing a user can name
+//! becomes one.
+
+use std::sync::Arc;
+
+use prometheus_client::{
+    collector::Collector,
+    encoding::{
+        DescriptorEncoder, EncodeLabelSet, EncodeLabelValue, EncodeMetric, LabelValueEncoder, text,
+    },
+    metrics::{
+        counter::{ConstCounter, Counter},
+        family::Family,
+        gauge::ConstGauge,
+    },
+    registry::Registry,
+};
+use tokio::sync::watch;
+
+use super::run::State;
+use crate::core::{effect::Kind, engine::Counters};
+
+/// What is written or read, apart from watching.
+#[derive(Clone, Copy, PartialEq, Eq, Hash, Debug, EncodeLabelValue)]
+pub(super) enum Verb {
+    ServiceSpec,
+    ServiceStatus,
+    ServiceRead,
+    Block,
+    BlockRead,
+    Event,
+    PoolStatus,
+    ClassStatus,
+}
+
+/// How it went.
+#[derive(Clone, Copy, PartialEq, Eq, Hash, Debug, EncodeLabelValue)]
+pub(super) enum Outcome {
+    Done,
+    Conflict,
+    NotFound,
+    Refused,
+    Unknown,
+}
+
+#[derive(Clone, PartialEq, Eq, Hash, Debug, EncodeLabelSet)]
+pub(super) struct RequestLabels {
+    pub(super) kind: Verb,
+    pub(super) outcome: Outcome,
+}
+
+#[derive(Clone, PartialEq, Eq, Hash, Debug, EncodeLabelSet)]
+pub(super) struct KindLabels {
+    pub(super) kind: Kind,
+}
+
+impl EncodeLabelValue for Kind {
+    fn encode(&self, encoder: &mut LabelValueEncoder<'_>) -> Result<(), std::fmt::Error> {
+        std::fmt::Write::write_str(encoder, self.as_str())
+    }
+}
+
+impl Kind {
+    /// The word Kubernetes uses.
+    pub(super) const fn as_str(self) -> &'static str {
+        match self {
+            Self::Service => "Service",
+            Self::Namespace => "Namespace",
+            Self::Class => "LoadBalancerClass",
+            Self::AddressPool => "AddressPool",
+            Self::NodePortPool => "NodePortPool",
+            Self::Block => "AllocationBlock",
+        }
+    }
+}
+
+/// The shell's own counters. Cloning shares them.
+#[derive(Clone, Debug, Default)]
+pub(super) struct Metrics {
+    /// Requests by kind and outcome; those of the watches and the lease are not here.
+    pub(super) requests: Family<RequestLabels, Counter>,
+    /// Lists begun; the first of each kind counts.
+    pub(super) watch_restarts: Family<KindLabels, Counter>,
+    /// Errors of watch streams.
+    pub(super) watch_errors: Family<KindLabels, Counter>,
+    /// Objects that could not be parsed.
+    pub(super) unreadable: Family<KindLabels, Counter>,
+}
+
+impl Metrics {
+    pub(super) fn request(&self, kind: Verb, outcome: Outcome) {
+        self.requests
+            .get_or_create(&RequestLabels { kind, outcome })
+            .inc();
+    }
+}
+
+/// Renders everything in the OpenMetrics text format.
+#[derive(Clone, Debug)]
+pub(super) struct Exposition(Arc<Registry>);
+
+impl Exposition {
+    pub(super) fn new(metrics: &Metrics, state: watch::Receiver<State>) -> Self {
+        let mut registry = Registry::with_prefix("portolan");
+        registry.register(
+            "requests",
+            "Requests to the API server by what they are for and how they went",
+            metrics.requests.clone(),
+        );
+        registry.register(
+            "watch_restarts",
+            "Lists begun by kind; the first of each kind counts",
+            metrics.watch_restarts.clone(),
+        );
+        registry.register(
+            "watch_errors",
+            "Errors of watch streams by kind",
+            metrics.watch_errors.clone(),
+        );
+        registry.register(
+            "unreadable_objects",
+            "Objects seen that could not be parsed by kind",
+            metrics.unreadable.clone(),
+        );
+        registry.register_collector(Box::new(Snapshot(state)));
+        Self(Arc::new(registry))
+    }
+
+    pub(super) fn render(&self) -> Result<String, std::fmt::Error> {
+        let mut page = String::new();
+        text::encode(&mut page, &self.0)?;
+        Ok(page)
+    }
+}
+
+/// Reads the published state at each scrape.
+#[derive(Debug)]
+struct Snapshot(watch::Receiver<State>);
+
+impl Collector for Snapshot {
+    fn encode(&self, mut encoder: DescriptorEncoder<'_>) -> Result<(), std::fmt::Error> {
+        let state = self.0.borrow().clone();
+        let gauges = [
+            ("leader", "1 while this process leads", state.leading),
+            ("ready", "1 once every watch is initialised", state.ready()),
+        ];
+        for (name, help, value) in gauges {
+            let gauge = ConstGauge::new(i64::from(value));
+            gauge.encode(encoder.encode_descriptor(name, help, None, gauge.metric_type())?)?;
+        }
+        for (name, help, value) in engine_counters(state.counters) {
+            let counter = ConstCounter::new(value);
+            counter.encode(encoder.encode_descriptor(
+                name,
+                help,
+                None,
+                counter.metric_type(),
+            )?)?;
+        }
+        Ok(())
+    }
+}
+
+/// The engine's counters; destructured, so that a new one must be looked at here.
+fn engine_counters(counters: Counters) -> [(&'static str, &'static str, u64); 13] {
+    let Counters {
+        decisions,
+        spec_writes,
+        status_writes,
+        ledger_writes,
+        ledger_conflicts,
+        service_conflicts,
+        pool_writes,
+        events,
+        reads,
+        fences,
+        releases,
+        adopted,
+        unreadable,
+    } = counters;
+    [
+        ("decisions", "Times DECIDE ran", decisions),
+        ("spec_writes", "Service spec writes asked for", spec_writes),
+        (
+            "status_writes",
+            "Service status writes asked for",
+            status_writes,
+        ),
+        ("ledger_writes", "Ledger writes asked for", ledger_writes),
+        (
+            "ledger_conflicts",
+            "Ledger writes refused because somebody else had written",
+            ledger_conflicts,
+        ),
+        (
+            "service_conflicts",
+            "Service writes refused because the Service had changed",
+            service_conflicts,
+        ),
+        (
+            "pool_writes",
+            "Pool and class status writes asked for",
+            pool_writes,
+        ),
+        ("events", "Events asked for", events),
+        ("reads", "Quorum reads asked for", reads),
+        (
+            "fences",
+            "Status writes whose only purpose is a newer resourceVersion",
+            fences,
+        ),
+        ("releases", "Holders released from the ledger", releases),
+        (
+            "adopted",
+            "Addresses adopted from a status that no block had",
+            adopted,
+        ),
+        (
+            "unreadable",
+            "Objects the engine was told it cannot read",
+            unreadable,
+        ),
+    ]
+}

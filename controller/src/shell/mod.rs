@@ -1,0 +1,20 @@
+//! Everything that talks: watches, writes, the lease, the admin port. It performs what `core` asks
+//! for and reports what came of it; it never decides.
+//!
+//! [`run`] is the whole controller for a [`kube::Client`]: the binary, the demo and the tests start
+//! it the same way.
+
+mod admin;
+mod client;
+mod drive;
+mod election;
+mod metrics;
+mod run;
+mod watch;
+mod write;
+
+pub use client::{USER_AGENT, client, client_over};
+pub use run::{Election, Error, Options, State, run};
+
+#[cfg(test)]
+mod tests;

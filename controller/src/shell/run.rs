@@ -1,0 +1,290 @@
+//! Puts the parts together and watches over them: a task that ends before it should ends the run.
+
+use std::{future::Future, net::SocketAddr, sync::Arc, time::Duration};
+
+use crds::{AddressPool, AllocationBlock, LoadBalancerClass, NodePortPool};
+use jiff::Timestamp;
+use k8s_openapi::api::core::v1::{Namespace, Service};
+use kube::Client;
+use tokio::{
+    net::TcpListener,
+    sync::{mpsc, watch},
+    task::{Id, JoinSet},
+    time::{Instant, timeout},
+};
+use tracing::{info, warn};
+
+use super::{
+    admin,
+    drive::{self, Mandate, World},
+    election,
+    metrics::{Exposition, Metrics},
+    watch::{Watched, watch},
+};
+use crate::core::{
+    effect::Observed,
+    engine::{Counters, Engine, Settings},
+};
+
+/// What the watches have seen and the engine has not; when full, the watches wait.
+const INBOX: usize = 256;
+
+/// How long handing back the lease may take at the end.
+const RELEASE: Duration = Duration::from_secs(5);
+
+/// How a controller is run.
+#[derive(Clone, Debug)]
+pub struct Options {
+    /// Signs ledger writes, the lease and Events; unique among replicas and their restarts.
+    pub identity: Arc<str>,
+    /// For jitter.
+    pub seed: u64,
+    /// The lease to lead by; `None`: this is the only process and always leads.
+    pub election: Option<Election>,
+    /// Where `/healthz`, `/readyz` and `/metrics` are served; `None`: nowhere.
+    pub admin: Option<SocketAddr>,
+    /// Requests about single Services, pools, classes and Events at once.
+    pub concurrency: usize,
+    /// Whether to ask for streaming lists; where the API server has none, pages are listed.
+    pub streaming_lists: bool,
+    /// Unix seconds now.
+    pub wall: fn() -> i64,
+    /// Where the state is published; see [`Options::observe`].
+    pub state: watch::Sender<State>,
+}
+
+/// Which Lease.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct Election {
+    /// Its namespace.
+    pub namespace: String,
+    /// Its name.
+    pub name: String,
+}
+
+/// What a running controller says of itself.
+#[derive(Clone, PartialEq, Eq, Debug, Default)]
+pub struct State {
+    /// Every kind has been listed once.
+    pub synced: bool,
+    /// It may write.
+    pub leading: bool,
+    /// Synced, nothing is under way and nothing due: the fixed point, as far as the watches have
+    /// told.
+    pub idle: bool,
+    /// It is on its way out.
+    pub draining: bool,
+    /// Where the admin port listens, once it does.
+    pub admin: Option<SocketAddr>,
+    /// What it has done.
+    pub counters: Counters,
+}
+
+impl State {
+    /// What `/readyz` says. Standbys are ready: they are warm.
+    pub fn ready(&self) -> bool {
+        self.synced && !self.draining
+    }
+}
+
+impl Options {
+    /// The only process: no lease, no admin port.
+    pub fn single(identity: &str) -> Self {
+        Self {
+            identity: identity.into(),
+            seed: 0,
+            election: None,
+            admin: None,
+            concurrency: 32,
+            streaming_lists: true,
+            wall: || Timestamp::now().as_second(),
+            state: watch::Sender::default(),
+        }
+    }
+
+    /// Follows the state of the controller run with these options.
+    pub fn observe(&self) -> watch::Receiver<State> {
+        self.state.subscribe()
+    }
+}
+
+/// Why a run ended.
+#[derive(Debug, thiserror::Error)]
+pub enum Error {
+    /// The admin port cannot be opened.
+    #[error("cannot listen on {0} (--admin-address)")]
+    Admin(SocketAddr, #[source] std::io::Error),
+    /// A part that never ends has ended.
+    #[error("{part} ended unexpectedly")]
+    Ended {
+        /// Which.
+        part: &'static str,
+        /// Why, if it said.
+        #[source]
+        source: Option<Box<dyn std::error::Error + Send + Sync>>,
+    },
+}
+
+type Outcome = Result<(), Box<dyn std::error::Error + Send + Sync>>;
+
+/// The tasks beside the engine. Dropping it aborts them all.
+#[derive(Default)]
+struct Parts {
+    tasks: JoinSet<Outcome>,
+    names: Vec<(Id, &'static str)>,
+}
+
+impl Parts {
+    fn spawn(&mut self, name: &'static str, task: impl Future<Output = Outcome> + Send + 'static) {
+        let id = self.tasks.spawn(task).id();
+        self.names.push((id, name));
+    }
+
+    fn watch<K: Watched>(
+        &mut self,
+        client: &Client,
+        options: &Options,
+        inbox: &mpsc::Sender<Observed>,
+        metrics: &Metrics,
+    ) {
+        let watching = watch::<K>(
+            client.clone(),
+            options.streaming_lists,
+            inbox.clone(),
+            metrics.clone(),
+        );
+        self.spawn(K::KIND.as_str(), async move {
+            match watching.await {
+                Ok(never) => match never {},
+                Err(error) => Err(error.into()),
+            }
+        });
+    }
+
+    /// The next task to end, and how.
+    async fn ended(&mut self) -> (&'static str, Outcome) {
+        let Some(ended) = self.tasks.join_next_with_id().await else {
+            return std::future::pending().await;
+        };
+        let (id, outcome) = match ended {
+            Ok((id, outcome)) => (id, outcome),
+            Err(error) => (error.id(), Err(error.into())),
+        };
+        let name = self
+            .names
+            .iter()
+            .find_map(|(known, name)| (*known == id).then_some(*name));
+        (name.unwrap_or("a task"), outcome)
+    }
+}
+
+/// Runs the controller until `shutdown`, then drains: starts nothing new, waits up to 10 s for what
+/// is under way, hands back the lease. Dropping the future aborts everything at once.
+///
+/// # Errors
+/// When the admin port cannot be opened, or a part ends that should not.
+pub async fn run(
+    client: Client,
+    options: Options,
+    shutdown: impl Future<Output = ()>,
+) -> Result<(), Error> {
+    let metrics = Metrics::default();
+    let mut parts = Parts::default();
+    // A handle may be used for one run after another.
+    options.state.send_replace(State::default());
+
+    if let Some(address) = options.admin {
+        let listener = TcpListener::bind(address)
+            .await
+            .map_err(|error| Error::Admin(address, error))?;
+        let bound = listener
+            .local_addr()
+            .map_err(|error| Error::Admin(address, error))?;
+        info!(address = %bound, "serving /healthz, /readyz and /metrics");
+        options.state.send_modify(|state| state.admin = Some(bound));
+        let exposition = Exposition::new(&metrics, options.observe());
+        let state = options.observe();
+        parts.spawn("the admin port", admin::serve(listener, exposition, state));
+    }
+
+    let (sender, inbox) = mpsc::channel(INBOX);
+    parts.watch::<Service>(&client, &options, &sender, &metrics);
+    parts.watch::<Namespace>(&client, &options, &sender, &metrics);
+    parts.watch::<LoadBalancerClass>(&client, &options, &sender, &metrics);
+    parts.watch::<AddressPool>(&client, &options, &sender, &metrics);
+    parts.watch::<NodePortPool>(&client, &options, &sender, &metrics);
+    parts.watch::<AllocationBlock>(&client, &options, &sender, &metrics);
+    drop(sender);
+
+    let started = Instant::now();
+    let mandate = watch::Sender::<Mandate>::new(None);
+    let mandate_seen = mandate.subscribe();
+    let (resign, resigned) = watch::channel(false);
+    // Kept alive here where no election owns it.
+    let _sole = match options.election.clone() {
+        Some(which) => {
+            parts.spawn(
+                election::TASK,
+                election::campaign(
+                    client.clone(),
+                    which,
+                    Arc::clone(&options.identity),
+                    options.seed,
+                    mandate,
+                    resigned,
+                ),
+            );
+            None
+        }
+        None => {
+            mandate.send_replace(Some(started + FOREVER));
+            Some(mandate)
+        }
+    };
+
+    let mut engine = Engine::new(Settings {
+        identity: Arc::clone(&options.identity),
+        seed: options.seed,
+    });
+    let world = World {
+        client,
+        identity: options.identity,
+        concurrency: options.concurrency,
+        started,
+        wall: options.wall,
+        metrics,
+        state: options.state,
+        inbox,
+        mandate: mandate_seen,
+    };
+    tokio::select! {
+        biased;
+        (part, outcome) = parts.ended() => {
+            return Err(Error::Ended { part, source: outcome.err() });
+        }
+        driven = drive::drive(&mut engine, world, shutdown) => {
+            driven.map_err(|error| Error::Ended { part: "the engine", source: Some(error.into()) })?;
+        }
+    }
+
+    resign.send_replace(true);
+    if options.election.is_some() {
+        let released = async {
+            loop {
+                let (part, outcome) = parts.ended().await;
+                if part == election::TASK {
+                    return outcome;
+                }
+            }
+        };
+        match timeout(RELEASE, released).await {
+            Ok(Ok(())) => {}
+            Ok(Err(error)) => warn!(%error, "the lease was not handed back: it expires by itself"),
+            Err(_elapsed) => warn!("the lease was not handed back in time: it expires by itself"),
+        }
+    }
+    Ok(())
+}
+
+/// Longer than any process runs, short enough for every clock.
+const FOREVER: Duration = Duration::from_secs(30 * 365 * 24 * 60 * 60);
