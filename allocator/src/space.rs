@@ -231,6 +231,9 @@ impl<V: Copy> NumberSpace<V> {
         let (mut index, mut at) = split(value);
         loop {
             let not_full = self.not_full(&self.full, index);
+            if not_full > LAST_LEAF {
+                return None;
+            }
             if not_full != index {
                 (index, at) = (not_full, 0);
             }
@@ -241,7 +244,7 @@ impl<V: Copy> NumberSpace<V> {
                 return Some(join(index, free));
             }
             // Taken from `at` to the leaf's end; beyond the topmost level it may also be full.
-            index = index.checked_add(1).filter(|&next| next <= LAST_LEAF)?;
+            index += 1;
             at = 0;
         }
     }
