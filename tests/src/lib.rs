@@ -8,5 +8,8 @@
     reason = "test code: a broken assumption must end the test"
 )]
 
+pub mod cluster;
 pub mod fixtures;
 pub mod sim;
+pub mod stage;
+pub mod suite;
