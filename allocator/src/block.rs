@@ -115,4 +115,5 @@ impl BlockId {
 }
 
 #[cfg(test)]
+#[rustfmt::skip] // one row, one line
 mod tests;

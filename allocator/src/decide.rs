@@ -323,7 +323,12 @@ impl Allocator {
                 missing: None,
             };
         }
-        let mut kept = self.keep(want, held.iter().copied(), None);
+        // A port that no field shows is not in service: another port's request must not end on it.
+        let in_service = held
+            .iter()
+            .copied()
+            .filter(|number| number.space != Space::Port || want.request.shown.contains(number));
+        let mut kept = self.keep(want, in_service, None);
         if kept.is_none()
             && let Some((stuck, pool)) = self.stuck(want)
         {
@@ -499,4 +504,5 @@ fn texts<T: fmt::Display, S: Serializer>(values: &[T], serializer: S) -> Result<
 }
 
 #[cfg(test)]
+#[rustfmt::skip] // one row, one line
 mod tests;

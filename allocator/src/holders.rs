@@ -696,4 +696,5 @@ fn states(pools: &[Pool]) -> Vec<PoolState> {
 }
 
 #[cfg(test)]
+#[rustfmt::skip] // one row, one line
 mod tests;

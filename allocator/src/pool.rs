@@ -306,4 +306,5 @@ impl fmt::Display for Strategy {
 }
 
 #[cfg(test)]
+#[rustfmt::skip] // one row, one line
 mod tests;

@@ -273,4 +273,5 @@ fn parse_address_entry(entry: &str) -> Result<(Family, (u128, u128)), RangeError
 }
 
 #[cfg(test)]
+#[rustfmt::skip] // one row, one line
 mod tests;

@@ -52,4 +52,5 @@ impl Selector {
 }
 
 #[cfg(test)]
+#[rustfmt::skip] // one row, one line
 mod tests;

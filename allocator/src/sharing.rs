@@ -103,4 +103,5 @@ pub fn may_share(
 }
 
 #[cfg(test)]
+#[rustfmt::skip] // one row, one line
 mod tests;

@@ -311,4 +311,5 @@ impl<V: Copy> NumberSpace<V> {
 }
 
 #[cfg(test)]
+#[rustfmt::skip] // one row, one line
 mod tests;

@@ -56,11 +56,7 @@ fn holder(name: &str, key: Option<&str>) -> Holder {
 }
 
 fn names(allocator: &Allocator, number: Number) -> String {
-    let names: Vec<&str> = allocator
-        .holders(number)
-        .iter()
-        .map(|h| h.uid.as_str())
-        .collect();
+    let names: Vec<&str> = allocator.holders(number).iter().map(|h| h.uid.as_str()).collect();
     names.join(" ")
 }
 
@@ -80,10 +76,7 @@ fn a_hold_is_found_by_number_and_by_uid_and_ends() {
     allocator.hold(v4("10.0.0.1"), holder("a", None));
     allocator.hold(v4("10.0.0.2"), holder("a", None));
     assert_eq!(names(&allocator, v4("10.0.0.1")), "a");
-    let mut held: Vec<_> = allocator
-        .held_by(&"a".into())
-        .map(|(number, _)| number)
-        .collect();
+    let mut held: Vec<_> = allocator.held_by(&"a".into()).map(|(number, _)| number).collect();
     held.sort_unstable();
     assert_eq!(held, [v4("10.0.0.1"), v4("10.0.0.2")]);
     assert!(allocator.unhold(v4("10.0.0.1"), &"a".into(), Use::LoadBalancer));
@@ -105,17 +98,11 @@ fn only_the_very_holder_is_removed() {
 fn holding_again_replaces_the_terms() {
     let mut allocator = Allocator::new();
     allocator.hold(v4("10.0.0.1"), holder("a", Some("old")));
-    let again = Holder {
-        at: "2".into(),
-        ..holder("a", Some("new"))
-    };
+    let again = Holder { at: "2".into(), ..holder("a", Some("new")) };
     allocator.hold(v4("10.0.0.1"), again.clone());
     assert_eq!(allocator.holders(v4("10.0.0.1")), [again]);
     assert_eq!(allocator.sharing("old").count(), 0);
-    assert_eq!(
-        allocator.sharing("new").collect::<Vec<_>>(),
-        [v4("10.0.0.1")]
-    );
+    assert_eq!(allocator.sharing("new").collect::<Vec<_>>(), [v4("10.0.0.1")]);
 }
 
 #[test]
@@ -144,37 +131,14 @@ fn a_retention_takes_the_number_until_it_ends() {
     let (early, late) = (v4("10.0.0.1"), v4("10.0.0.2"));
     allocator.retain(late, ServiceKey::new("ns", "a"), 200);
     allocator.retain(early, ServiceKey::new("ns", "a"), 100);
-    assert_eq!(
-        allocator.usage("p").v4,
-        UsageCounts {
-            capacity: 10,
-            claimed: 0,
-            retained: 2,
-            available: 8
-        }
-    );
-    assert_eq!(
-        (
-            allocator.expired(99),
-            allocator.expired(100),
-            allocator.expired(300)
-        ),
-        (vec![], vec![early], vec![early, late])
-    );
+    assert_eq!(allocator.usage("p").v4, UsageCounts { capacity: 10, claimed: 0, retained: 2, available: 8 });
+    assert_eq!((allocator.expired(99), allocator.expired(100), allocator.expired(300)), (vec![], vec![early], vec![early, late]));
     assert_eq!(allocator.next_expiry(), Some(100));
     allocator.unretain(early);
     assert_eq!(allocator.retained(early), None);
     assert!(!allocator.is_taken(early));
     allocator.hold(late, holder("a", None));
-    assert_eq!(
-        allocator.usage("p").v4,
-        UsageCounts {
-            capacity: 10,
-            claimed: 1,
-            retained: 0,
-            available: 9
-        }
-    );
+    assert_eq!(allocator.usage("p").v4, UsageCounts { capacity: 10, claimed: 1, retained: 0, available: 9 });
     assert_eq!(allocator.expired(300), []);
 }
 
@@ -196,12 +160,7 @@ fn counts_leave_out_what_is_never_handed_out() {
     allocator.hold(v4("10.0.0.255"), holder("b", None));
     allocator.hold(v4("10.0.0.20"), holder("c", None));
     allocator.set_pools(vec![reserving]);
-    let counts = UsageCounts {
-        capacity: 512 - 4 - 10,
-        claimed: 3,
-        retained: 0,
-        available: 512 - 4 - 10 - 1,
-    };
+    let counts = UsageCounts { capacity: 512 - 4 - 10, claimed: 3, retained: 0, available: 512 - 4 - 10 - 1 };
     assert_eq!(allocator.usage("p").v4, counts);
 }
 
@@ -222,25 +181,16 @@ fn of_two_that_overlap_the_younger_is_off() {
     let ready = |name: &str| (name.to_owned(), None);
     let off = |name: &str, older: &str| (name.to_owned(), Some(older.to_owned()));
     assert_eq!(
-        states(vec![
-            pool("a", 2, set("10.0.0.0", "10.0.0.9")),
-            pool("b", 1, set("10.0.0.9", "10.0.0.20"))
-        ]),
+        states(vec![pool("a", 2, set("10.0.0.0", "10.0.0.9")), pool("b", 1, set("10.0.0.9", "10.0.0.20"))]),
         [off("a", "b"), ready("b")]
     );
     assert_eq!(
-        states(vec![
-            pool("b", 1, set("10.0.0.0", "10.0.0.9")),
-            pool("a", 1, set("10.0.0.9", "10.0.0.20"))
-        ]),
+        states(vec![pool("b", 1, set("10.0.0.0", "10.0.0.9")), pool("a", 1, set("10.0.0.9", "10.0.0.20"))]),
         [ready("a"), off("b", "a")],
         "of the same age the name decides"
     );
     assert_eq!(
-        states(vec![
-            pool("a", 1, set("10.0.0.0", "10.0.0.9")),
-            pool("b", 2, set("10.0.0.10", "10.0.0.20"))
-        ]),
+        states(vec![pool("a", 1, set("10.0.0.0", "10.0.0.9")), pool("b", 2, set("10.0.0.10", "10.0.0.20"))]),
         [ready("a"), ready("b")],
         "adjacent ranges do not overlap"
     );
@@ -260,11 +210,7 @@ fn a_pool_may_stand_in_what_an_older_one_reserves() {
     let mut older = pool("a", 1, range("10.0.0.0", "10.0.0.255"));
     older.reserved_v4 = range("10.0.0.16", "10.0.0.31");
     let inner = pool("b", 2, range("10.0.0.16", "10.0.0.31"));
-    assert!(
-        states(vec![older, inner])
-            .iter()
-            .all(|(_, older)| older.is_none())
-    );
+    assert!(states(vec![older, inner]).iter().all(|(_, older)| older.is_none()));
 }
 
 #[test]
@@ -286,10 +232,7 @@ fn a_number_leads_to_every_pool_that_contains_it() {
         ("10.0.0.101", "c"),
         ("255.255.255.255", "c"),
     ] {
-        let names: Vec<&str> = allocator
-            .pools_containing(v4(number))
-            .map(|pool| &*pool.name)
-            .collect();
+        let names: Vec<&str> = allocator.pools_containing(v4(number)).map(|pool| &*pool.name).collect();
         assert_eq!(names.join(" "), expected, "{number}");
     }
 }

@@ -8,13 +8,7 @@ fn all(first: u128, last: u128) -> RangeSet {
 
 #[test]
 fn the_lowest_free_number_is_found_wherever_the_space_lies() {
-    for base in [
-        0u128,
-        0x0a00_0000,
-        0xffff_0000,
-        0x2001_0db8 << 96,
-        u128::MAX - 0xffff,
-    ] {
+    for base in [0u128, 0x0a00_0000, 0xffff_0000, 0x2001_0db8 << 96, u128::MAX - 0xffff] {
         let mut space = NumberSpace::new();
         let set = all(base, base + 0xffff);
         for offset in 0..=0xffff {
@@ -41,16 +35,10 @@ fn a_search_leaves_full_groups_through_their_summary() {
     }
     let set = all(0, 1 << 30);
     assert_eq!(space.next_free(&set), Some(1 << 18));
-    assert_eq!(
-        space.full.iter().map(FxHashMap::len).collect::<Vec<_>>(),
-        [4, 1, 0]
-    );
+    assert_eq!(space.full.iter().map(FxHashMap::len).collect::<Vec<_>>(), [4, 1, 0]);
     space.remove(70_000);
     assert_eq!(space.next_free(&set), Some(70_000));
-    assert_eq!(
-        space.next_free_between(&set, 70_001, 1 << 18),
-        Some(1 << 18)
-    );
+    assert_eq!(space.next_free_between(&set, 70_001, 1 << 18), Some(1 << 18));
 }
 
 #[test]
@@ -66,17 +54,9 @@ fn an_emptied_space_holds_nothing() {
 fn random_operations_agree_with_a_map() {
     for seed in 0..20 {
         let mut random = fastrand::Rng::with_seed(seed);
-        let base = if seed % 2 == 0 {
-            1_000
-        } else {
-            u128::MAX - 1_023
-        };
+        let base = if seed % 2 == 0 { 1_000 } else { u128::MAX - 1_023 };
         let (mut space, mut map) = (NumberSpace::<u32>::new(), BTreeMap::new());
-        let set = RangeSet::new([
-            (base, base + 300),
-            (base + 301, base + 511),
-            (base + 600, base + 1_023),
-        ]);
+        let set = RangeSet::new([(base, base + 300), (base + 301, base + 511), (base + 600, base + 1_023)]);
         // First mostly taken, then mostly freed, so that leaves become full and empty.
         for step in 0..6_000u32 {
             let value = base + random.u128(..1_024);
@@ -89,9 +69,7 @@ fn random_operations_agree_with_a_map() {
             assert_eq!(space.get(probe), map.get(&probe));
             assert_eq!(space.contains(probe), map.contains_key(&probe));
             if step % 16 == 0 {
-                let free = |from: u128, to: u128| {
-                    (from..=to).find(|value| set.contains(*value) && !map.contains_key(value))
-                };
+                let free = |from: u128, to: u128| (from..=to).find(|value| set.contains(*value) && !map.contains_key(value));
                 assert_eq!(space.next_free(&set), free(base, base + 1_023));
                 let wrapped = free(probe, base + 1_023).or_else(|| free(base, probe));
                 assert_eq!(space.next_free_from(&set, probe), wrapped);
