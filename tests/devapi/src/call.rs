@@ -10,6 +10,9 @@ use crate::request::{Query, Selector, Target};
 use crate::resource::{Nature, Resource, Version, api_version, put, text};
 use crate::store::{Key, Object, Raced};
 
+/// Objects with their keys, in key order.
+pub(crate) type Keyed = Vec<(Key, Arc<Object>)>;
+
 pub(crate) struct Call<'a> {
     pub(crate) api: &'a DevApi,
     pub(crate) res: Arc<Resource>,
@@ -158,7 +161,7 @@ impl<'a> Call<'a> {
     }
 
     /// Every object the request selects, now or at an older version, and the version shown.
-    pub(crate) fn select(&self, at: Option<(u64, &Key)>) -> Result<(u64, Vec<(Key, Arc<Object>)>)> {
+    pub(crate) fn select(&self, at: Option<(u64, &Key)>) -> Result<(u64, Keyed)> {
         let filter = self.filter()?;
         let namespace = self.target.namespace.as_deref();
         let store = self.api.lock();

@@ -5,11 +5,11 @@ use std::sync::Arc;
 use serde_json::{Value, json};
 
 use crate::call::Call;
+use crate::delete;
 use crate::error::{FieldError, Result};
 use crate::resource::{Column, Nature, Resource, Version, at, put, text};
 use crate::schema::{Schema, flag};
 use crate::store::Object;
-use crate::write;
 
 /// Defaults and checks a definition, and writes the status a real API server's controllers would.
 pub(crate) fn prepare(value: &mut Value) -> Vec<FieldError> {
@@ -115,7 +115,7 @@ pub(crate) fn delete_instances(call: &Call<'_>, definition: &Arc<Object>) -> Res
         .map(|(key, _)| key.clone())
         .collect();
     for key in keys {
-        match write::delete_named(&call.within(&res, &key.0), &key, &Value::Null) {
+        match delete::by_key(&call.within(&res, &key.0), &key, &Value::Null) {
             Ok(_) => {}
             Err(e) if e.code == http::StatusCode::NOT_FOUND.as_u16() => {}
             Err(e) => return Err(e),

@@ -9,11 +9,13 @@ mod call;
 pub mod conformance;
 mod crd;
 mod decode;
+mod delete;
 mod discovery;
 mod error;
 mod event;
 pub mod faults;
 mod http_front;
+mod metadata;
 mod names;
 mod patch;
 mod read;
@@ -56,7 +58,7 @@ pub use crate::http_front::Server;
 pub const WHAT_IT_IS_NOT: &str = "devapi is a stand-in for kube-apiserver in tests and demos. It has no authentication, \
 no RBAC, no webhooks or other admission, no persistence and no controllers; it allocates nothing (clusterIPs, nodePorts \
 and ipFamilies stay empty for Portolan to fill in), knows only Services, Nodes, Namespaces, EndpointSlices, Events, \
-Leases and custom resources, keeps no field ownership (server-side apply merges and never removes) and converts \
+Leases and custom resources, speaks JSON only (no protobuf, so `kubectl create namespace` needs -f), keeps no field ownership (server-side apply merges and never removes) and converts \
 nothing between versions of a custom resource.";
 
 /// The response body: one chunk, or one chunk per batch of watch events.
@@ -279,6 +281,9 @@ impl DevApi {
         let target = Target::parse(path).ok_or_else(ApiError::no_such_path)?;
         let query = Query::parse(parts.uri.query());
         let shape = Shape::of(parts);
+        if header(CONTENT_TYPE).contains("protobuf") && !body.is_empty() {
+            return Err(ApiError::unsupported_media_type("application/json"));
+        }
         let call = Call::new(self, target, query)?;
         let named = call.target.name.is_some();
         let plain = call.target.subresource.is_none();
@@ -303,9 +308,9 @@ impl DevApi {
                 shape,
                 write::patch(&call, header(CONTENT_TYPE), body)?,
             )),
-            "delete" if plain => Ok(written(&call, shape, write::delete(&call, body)?)),
+            "delete" if plain => Ok(written(&call, shape, delete::one(&call, body)?)),
             "deletecollection" => {
-                let gone = write::delete_collection(&call, body)?;
+                let gone = delete::collection(&call, body)?;
                 let metadata = Map::from_iter([(
                     "resourceVersion".to_owned(),
                     self.resource_version().to_string().into(),

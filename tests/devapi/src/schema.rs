@@ -1,5 +1,8 @@
 //! Structural schemas: pruning, defaulting, OpenAPI validation and CEL rules, with Kubernetes' error texts.
 
+mod compile;
+mod fill;
+
 use std::collections::HashMap;
 
 use kube::core::cel::{CompiledSchema, ErrorKind, compile_schema, validate_compiled};
@@ -29,9 +32,9 @@ impl Schema {
     pub(crate) fn new(raw: Value) -> Result<Self, Vec<FieldError>> {
         let mut patterns = HashMap::new();
         let mut errors = Vec::new();
-        collect_patterns(&raw, &mut patterns, &mut errors);
+        compile::collect_patterns(&raw, &mut patterns, &mut errors);
         let cel = compile_schema(&raw);
-        collect_cel_errors(&cel, "", &mut errors);
+        compile::collect_cel_errors(&cel, "", &mut errors);
         if errors.is_empty() {
             Ok(Self { raw, cel, patterns })
         } else {
@@ -42,13 +45,13 @@ impl Schema {
     /// Drops what the schema does not know; returns the paths dropped.
     pub(crate) fn prune(&self, object: &mut Value) -> Vec<String> {
         let mut dropped = Vec::new();
-        prune(object, &self.raw, "", true, &mut dropped);
+        fill::prune(object, &self.raw, "", true, &mut dropped);
         dropped
     }
 
     /// Fills in the schema's `default`s.
     pub(crate) fn default(&self, object: &mut Value) {
-        default(object, &self.raw);
+        fill::default(object, &self.raw);
     }
 
     /// OpenAPI rules first; CEL rules only for what passes them, as the real API server does. What is unchanged since
@@ -395,132 +398,4 @@ fn type_at(schema: &Value, path: &str) -> String {
         .and_then(Value::as_str)
         .unwrap_or("object")
         .to_owned()
-}
-
-fn collect_patterns(
-    schema: &Value,
-    into: &mut HashMap<String, Regex>,
-    errors: &mut Vec<FieldError>,
-) {
-    match schema {
-        Value::Object(map) => {
-            if let Some(pattern) = map.get("pattern").and_then(Value::as_str) {
-                match Regex::new(pattern) {
-                    Ok(regex) => {
-                        into.insert(pattern.to_owned(), regex);
-                    }
-                    Err(e) => errors.push(FieldError::invalid("pattern", pattern, e.to_string())),
-                }
-            }
-            map.values().for_each(|v| collect_patterns(v, into, errors));
-        }
-        Value::Array(items) => items.iter().for_each(|v| collect_patterns(v, into, errors)),
-        Value::Null | Value::Bool(_) | Value::Number(_) | Value::String(_) => {}
-    }
-}
-
-fn collect_cel_errors(node: &CompiledSchema, path: &str, errors: &mut Vec<FieldError>) {
-    for error in node.compilation_errors() {
-        errors.push(FieldError::invalid(
-            join(path, "x-kubernetes-validations"),
-            "rule",
-            error.to_string(),
-        ));
-    }
-    for (name, child) in &node.properties {
-        collect_cel_errors(
-            child,
-            &format!("{}[{name}]", join(path, "properties")),
-            errors,
-        );
-    }
-    if let Some(items) = &node.items {
-        collect_cel_errors(items, &join(path, "items"), errors);
-    }
-    if let Some(values) = &node.additional_properties {
-        collect_cel_errors(values, &join(path, "additionalProperties"), errors);
-    }
-}
-
-fn prune(
-    value: &mut Value,
-    schema: &Value,
-    path: &str,
-    resource_root: bool,
-    dropped: &mut Vec<String>,
-) {
-    match value {
-        Value::Object(map) => {
-            let keep_unknown = flag(schema, "x-kubernetes-preserve-unknown-fields");
-            let root = resource_root || flag(schema, "x-kubernetes-embedded-resource");
-            let properties = schema.get("properties");
-            let additional = schema.get("additionalProperties");
-            map.retain(|key, child| {
-                if root && matches!(key.as_str(), "apiVersion" | "kind" | "metadata") {
-                    return true;
-                }
-                let here = join(path, key);
-                if let Some(next) = properties.and_then(|p| p.get(key)) {
-                    prune(child, next, &here, false, dropped);
-                } else if let Some(next) = additional.filter(|a| a.is_object()) {
-                    prune(child, next, &here, false, dropped);
-                } else if !keep_unknown && additional != Some(&Value::Bool(true)) {
-                    dropped.push(here);
-                    return false;
-                }
-                true
-            });
-        }
-        Value::Array(items) => {
-            if let Some(next) = schema.get("items") {
-                for (i, item) in items.iter_mut().enumerate() {
-                    prune(item, next, &format!("{path}[{i}]"), false, dropped);
-                }
-            }
-        }
-        Value::Null | Value::Bool(_) | Value::Number(_) | Value::String(_) => {}
-    }
-}
-
-fn default(value: &mut Value, schema: &Value) {
-    match value {
-        Value::Object(map) => {
-            for (name, next) in schema
-                .get("properties")
-                .and_then(Value::as_object)
-                .into_iter()
-                .flatten()
-            {
-                let preset = next.get("default");
-                // A null where null is not allowed is dropped in favour of the default.
-                if preset.is_some()
-                    && map.get(name).is_some_and(Value::is_null)
-                    && !flag(next, "nullable")
-                {
-                    map.remove(name);
-                }
-                if let (Some(preset), false) = (preset, map.contains_key(name)) {
-                    map.insert(name.clone(), preset.clone());
-                }
-                if let Some(child) = map.get_mut(name) {
-                    default(child, next);
-                }
-            }
-            if let Some(next) = schema.get("additionalProperties").filter(|a| a.is_object()) {
-                let known = schema.get("properties");
-                for (_, child) in map
-                    .iter_mut()
-                    .filter(|(k, _)| known.and_then(|p| p.get(k.as_str())).is_none())
-                {
-                    default(child, next);
-                }
-            }
-        }
-        Value::Array(items) => {
-            if let Some(next) = schema.get("items") {
-                items.iter_mut().for_each(|item| default(item, next));
-            }
-        }
-        Value::Null | Value::Bool(_) | Value::Number(_) | Value::String(_) => {}
-    }
 }

@@ -65,12 +65,9 @@ fn merge_map(map: &mut Map<String, Value>, changes: &Map<String, Value>) -> Resu
                 let child = map
                     .entry(key.clone())
                     .or_insert_with(|| Value::Array(Vec::new()));
-                let list = match child {
-                    Value::Array(list) => list,
-                    other => {
-                        *other = Value::Array(Vec::new());
-                        continue;
-                    }
+                let Some(list) = child.as_array_mut() else {
+                    *child = change.clone();
+                    continue;
                 };
                 merge_list(list, items, merge_key(key).unwrap_or_default())?;
             }

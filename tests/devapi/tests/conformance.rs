@@ -1,5 +1,10 @@
 //! Every check of the conformance list, on devapi in process and through its HTTP front.
 
+#![expect(
+    clippy::unwrap_used,
+    reason = "a test helper that cannot go on should panic"
+)]
+
 use std::net::SocketAddr;
 
 use devapi::conformance::{Cluster, checks};
