@@ -3,18 +3,22 @@
 
 use std::time::Duration;
 
+use bytes::Bytes;
 use controller::shell::{self, Election, Error, Options, State};
 use devapi::{
     DevApi,
     faults::{Faults, Logged},
 };
-use kube::Client;
+use http::{Request, Response};
+use http_body::Frame;
+use http_body_util::{BodyExt as _, StreamBody};
+use kube::{Client, client::Body};
 use serde_json::Value;
 use tokio::{
     sync::{oneshot, watch},
     task::JoinHandle,
 };
-use tower::Layer as _;
+use tower::{BoxError, Layer as _, Service, ServiceExt as _};
 
 use crate::{
     cluster::Cluster,
@@ -185,4 +189,46 @@ impl Running {
         self.task.abort();
         assert!(self.task.await.unwrap_err().is_cancelled());
     }
+}
+
+/// A client whose watches bring every chunk later and changed, as `change` says; the order stays.
+pub fn watching<S, B>(
+    service: S,
+    change: impl Fn(Bytes) -> (Duration, Bytes) + Clone + Send + Sync + 'static,
+) -> Client
+where
+    S: Service<Request<Body>, Response = Response<B>> + Clone + Send + 'static,
+    S::Future: Send + 'static,
+    S::Error: Into<BoxError>,
+    B: http_body::Body<Data = Bytes> + Send + 'static,
+    B::Error: Into<BoxError>,
+{
+    let changed = tower::service_fn(move |request: Request<Body>| {
+        let (service, change) = (service.clone(), change.clone());
+        async move {
+            let watch = request
+                .uri()
+                .query()
+                .is_some_and(|query| query.contains("watch=true"));
+            let reply = service.oneshot(request).await.map_err(Into::into)?;
+            let body = |body: B| body.map_err(Into::<BoxError>::into).boxed_unsync();
+            if !watch {
+                return Ok(reply.map(body));
+            }
+            Ok::<_, BoxError>(reply.map(|inner| {
+                let state = (body(inner), change);
+                let chunks = futures::stream::unfold(state, |(mut inner, change)| async move {
+                    let frame = match inner.frame().await? {
+                        Ok(frame) => frame,
+                        Err(error) => return Some((Err(error), (inner, change))),
+                    };
+                    let (wait, data) = change(frame.into_data().unwrap_or_default());
+                    tokio::time::sleep(wait).await;
+                    Some((Ok(Frame::data(data)), (inner, change)))
+                });
+                StreamBody::new(chunks).boxed_unsync()
+            }))
+        }
+    });
+    shell::client_over(changed, "default")
 }

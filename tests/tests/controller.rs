@@ -3,7 +3,19 @@
 
 #![expect(clippy::unwrap_used, clippy::indexing_slicing, reason = "test code")]
 
-use tests::{for_every_sentence, stage::Stage, suite};
+use std::time::Duration;
+
+use controller::shell::{Options, State, client_over};
+use devapi::faults::{Fault, Faults, Match};
+use serde_json::{Value, json};
+use tests::{
+    cluster::addresses,
+    fixtures::{bare, pool, with},
+    for_every_sentence,
+    stage::{Running, Stage, watching},
+    suite,
+};
+use tower::Layer as _;
 
 macro_rules! each {
     ($($sentence:ident)*) => { $(
@@ -15,3 +27,281 @@ macro_rules! each {
 }
 
 for_every_sentence!(each);
+
+fn lb(name: &str) -> Value {
+    with(
+        bare(name, "LoadBalancer"),
+        "/spec/allocateLoadBalancerNodePorts",
+        json!(false),
+    )
+}
+
+#[tokio::test(start_paused = true)]
+async fn every_type_gets_the_numbers_that_kubernetes_would_give_it() {
+    let on = Stage::devapi().await;
+    let headless = with(
+        bare("headless", "ClusterIP"),
+        "/spec/clusterIP",
+        json!("None"),
+    );
+    let local = with(
+        bare("local", "LoadBalancer"),
+        "/spec/externalTrafficPolicy",
+        json!("Local"),
+    );
+    let external = json!({
+        "apiVersion": "v1", "kind": "Service", "metadata": {"namespace": "default", "name": "external"},
+        "spec": {"type": "ExternalName", "externalName": "example.com"},
+    });
+    let dual = with(
+        bare("dual", "ClusterIP"),
+        "/spec/ipFamilyPolicy",
+        json!("RequireDualStack"),
+    );
+    on.create([
+        pool("public", &["192.0.2.0/24"]),
+        headless,
+        external,
+        local,
+        dual,
+    ])
+    .await;
+    on.create([
+        bare("cluster-ip", "ClusterIP"),
+        bare("node-port", "NodePort"),
+        lb("lb"),
+    ])
+    .await;
+    let running = on.start("one");
+    let is_v4 = |o: &Value| {
+        o["spec"]["clusterIP"]
+            .as_str()
+            .is_some_and(|ip| ip.starts_with("10.96."))
+    };
+    let port = |o: &Value| {
+        o["spec"]["ports"][0]["nodePort"]
+            .as_u64()
+            .unwrap_or_default()
+    };
+    on.cluster
+        .until_service("cluster-ip", "has its clusterIP only", |o| {
+            is_v4(o) && port(o) == 0
+        })
+        .await;
+    on.cluster
+        .until_service("node-port", "has both", |o| is_v4(o) && port(o) >= 30_000)
+        .await;
+    on.cluster
+        .until_service("lb", "has no nodePort", |o| {
+            is_v4(o) && port(o) == 0 && addresses(o).len() == 1
+        })
+        .await;
+    on.cluster
+        .until_service("local", "has all four", |o| {
+            let check = o["spec"]["healthCheckNodePort"]
+                .as_u64()
+                .unwrap_or_default();
+            is_v4(o)
+                && port(o) >= 30_000
+                && check >= 30_000
+                && check != port(o)
+                && addresses(o).len() == 1
+        })
+        .await;
+    let dual = on
+        .cluster
+        .until_service("dual", "has two", |o| {
+            o["spec"]["clusterIPs"][1].is_string()
+        })
+        .await;
+    assert_eq!(dual["spec"]["ipFamilies"], json!(["IPv4", "IPv6"]));
+    on.cluster.settled().await;
+    assert_eq!(
+        on.cluster.service("headless").await["spec"]["clusterIP"],
+        "None"
+    );
+    assert!(
+        on.cluster.service("external").await["spec"]
+            .get("clusterIP")
+            .is_none()
+    );
+    assert!(
+        !on.writes()
+            .iter()
+            .any(|told| told.contains("services/headless") || told.contains("services/external"))
+    );
+    on.fixed_point(running).await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn an_object_that_cannot_be_parsed_stops_nobody_and_is_served_when_it_can_be() {
+    let on = Stage::devapi().await;
+    on.create([
+        pool("public", &["192.0.2.0/24"]),
+        with(
+            pool("bad", &["198.51.100.0/24"]),
+            "/spec/priority",
+            json!(4242),
+        ),
+        with(lb("bad"), "/spec/ports/0/port", json!(8123)),
+        lb("good"),
+    ])
+    .await;
+    // What a newer API server might send, or a bug: a string where the type has a number.
+    let client = watching(on.faults.layer(on.api.clone().unwrap()), |chunk| {
+        let text = String::from_utf8_lossy(&chunk).replace("\"port\":8123", "\"port\":\"x\"");
+        (
+            Duration::ZERO,
+            text.replace("\"priority\":4242", "\"priority\":\"high\"")
+                .into(),
+        )
+    });
+    let mut running = Running::start(client, Options::single("one"));
+    on.cluster.until_address("good", "192.0.2.0").await;
+    running.until("idle", |state| state.idle).await;
+    on.cluster.settled().await;
+    assert!(
+        !on.writes()
+            .iter()
+            .any(|told| told.contains("services/bad") || told.contains("addresspools/bad"))
+    );
+    // Known already, then unparsable: it stays as last known.
+    on.cluster
+        .set("good", "/spec/ports/0/port", json!(8123))
+        .await;
+    on.create([lb("late")]).await;
+    on.cluster.until_address("late", "192.0.2.1").await;
+    on.cluster.until_address("good", "192.0.2.0").await;
+    for name in ["good", "bad"] {
+        on.cluster.set(name, "/spec/ports/0/port", json!(81)).await;
+    }
+    on.cluster.until_address("bad", "192.0.2.2").await;
+    on.cluster.delete("AddressPool", "bad").await;
+    on.fixed_point(running).await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn it_is_ready_and_writes_only_after_every_watch_is_initialised() {
+    for plural in [
+        "services",
+        "namespaces",
+        "loadbalancerclasses",
+        "addresspools",
+        "nodeportpools",
+        "allocationblocks",
+    ] {
+        let on = Stage::devapi().await;
+        on.create([pool("public", &["192.0.2.0/24"]), lb("a")])
+            .await;
+        on.faults.script(
+            Match::any().when(move |r| r.resource == plural && !r.is_write()),
+            Fault::ServerError(500),
+        );
+        let mut running = on.start("one");
+        tokio::time::sleep(Duration::from_secs(300)).await;
+        assert!(!running.state().ready(), "{plural}");
+        assert_eq!(on.writes(), [""; 0], "{plural}");
+        on.faults.clear();
+        running.until("ready", State::ready).await;
+        on.cluster.until_address("a", "192.0.2.0").await;
+        running.crash().await;
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_graceful_end_hands_back_the_lease_and_the_standby_takes_over_at_once() {
+    let on = Stage::devapi().await;
+    let mut one = on.campaign(on.client.clone(), "one");
+    one.until("leading", |state| state.leading).await;
+    let mut two = on.campaign(on.client.clone(), "two");
+    two.until("warm", State::ready).await;
+    assert!(!two.state().leading);
+    one.stop().await;
+    let lease = on.cluster.get("Lease", "default/portolan").await.unwrap();
+    assert_ne!(lease["spec"]["holderIdentity"], "one", "{lease}");
+    two.until("leading", |state| state.leading).await;
+    on.create([pool("public", &["192.0.2.0/24"]), lb("a")])
+        .await;
+    on.cluster.until_address("a", "192.0.2.0").await;
+    two.stop().await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_standby_writes_nothing_and_takes_over_when_the_leader_dies() {
+    let on = Stage::devapi().await;
+    let mut one = on.campaign(on.client.clone(), "one");
+    one.until("leading", |state| state.leading).await;
+    let standby = Faults::new(1);
+    let mut two = on.campaign(
+        client_over(standby.layer(on.api.clone().unwrap()), "default"),
+        "two",
+    );
+    on.create([pool("public", &["192.0.2.0/24"]), lb("a")])
+        .await;
+    on.cluster.until_address("a", "192.0.2.0").await;
+    on.cluster.settled().await;
+    let wrote: Vec<_> = standby
+        .log()
+        .writes()
+        .into_iter()
+        .filter(|w| w.request.resource != "leases")
+        .collect();
+    assert_eq!(wrote, []);
+    one.crash().await;
+    on.create([lb("b")]).await;
+    on.cluster.until_address("b", "192.0.2.1").await;
+    assert!(two.state().leading);
+    two.until("idle", |state| state.idle).await;
+    on.cluster.check().await;
+    two.stop().await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn losing_the_lease_stops_every_write() {
+    let on = Stage::devapi().await;
+    on.create([pool("public", &["192.0.2.0/24"]), lb("a")])
+        .await;
+    let mut one = on.campaign(on.client.clone(), "one");
+    on.cluster.until_address("a", "192.0.2.0").await;
+    let lease = |r: &devapi::faults::RequestInfo| r.resource == "leases";
+    on.faults
+        .script(Match::any().when(lease), Fault::ServerError(503));
+    one.until("not leading", |state| !state.leading).await;
+    on.faults.log().clear();
+    on.create([lb("b")]).await;
+    tokio::time::sleep(Duration::from_secs(300)).await;
+    let wrote: Vec<_> = on
+        .faults
+        .log()
+        .writes()
+        .into_iter()
+        .filter(|w| !lease(&w.request))
+        .collect();
+    assert_eq!(wrote, []);
+    assert!(one.state().ready(), "it stays warm");
+    on.faults.clear();
+    on.cluster.until_address("b", "192.0.2.1").await;
+    one.stop().await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_compacted_history_is_listed_again_and_misses_no_deletion() {
+    let on = Stage::devapi().await;
+    on.create([pool("public", &["192.0.2.7/32"]), lb("a"), lb("b")])
+        .await;
+    let running = on.start("one");
+    on.cluster.until_address("a", "192.0.2.7").await;
+    let watch = |r: &devapi::faults::RequestInfo| r.verb == "watch" || r.verb == "list";
+    on.faults
+        .script(Match::any().when(watch), Fault::ServerError(500));
+    on.faults.cut_watches();
+    let blind = |log: devapi::faults::RequestLog| log.entries().iter().any(|e| e.fault.is_some());
+    on.cluster
+        .until("its watches fail", async |_| blind(on.faults.log()))
+        .await;
+    on.cluster.delete("Service", "default/a").await;
+    on.api.as_ref().unwrap().compact();
+    on.faults.clear();
+    on.cluster.until_address("b", "192.0.2.7").await;
+    on.fixed_point(running).await;
+}
