@@ -161,3 +161,14 @@ fn a_number_held_for_another_use_is_in_use() {
     assert_eq!(told(&health.decide(&allocator)), "30001||");
     assert_eq!(told(&Ask { explicit: "30000", ..health }.decide(&allocator)), "|AddressInUse|");
 }
+
+#[test]
+fn two_that_were_adopted_on_one_address_both_stay() {
+    let mut allocator = world(vec![pool("a", "10.0.1.0/24")]);
+    for name in ["1", "2"] {
+        ask(name).hold(&mut allocator, number("10.0.1.5"));
+    }
+    for name in ["1", "2"] {
+        assert_eq!(told(&ask(name).decide(&allocator)), "10.0.1.5||");
+    }
+}
