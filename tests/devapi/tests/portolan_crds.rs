@@ -1,10 +1,5 @@
 //! Portolan's own definitions on devapi, and ten thousand Services.
 
-#![expect(
-    clippy::unwrap_used,
-    reason = "a test helper that cannot go on should panic"
-)]
-
 use std::time::Instant;
 
 use devapi::DevApi;
