@@ -9,6 +9,7 @@
 mod bits;
 pub mod block;
 mod decide;
+mod entry;
 mod holders;
 mod pool;
 mod range;
@@ -17,12 +18,13 @@ mod selector;
 mod sharing;
 mod slab;
 mod space;
+mod verdict;
 mod words;
 
-pub use decide::{Considered, Grant, Missing, Request, Verdict, Why};
 pub use holders::{Allocator, PoolUsage, UsageCounts};
 pub use pool::{Admission, Band, Pool, PoolState, Strategy, stable_hash};
 pub use range::{RangeError, RangeSet};
 pub use selector::{Operator, Requirement, Selector};
 pub use sharing::{Obstacle, Sharing, Terms, may_share};
 pub use space::NumberSpace;
+pub use verdict::{Considered, Grant, Missing, Request, Verdict, Why};

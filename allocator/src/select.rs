@@ -8,9 +8,10 @@ use model::{Number, Use};
 use crate::{
     Allocator, PoolState, RangeSet, Strategy,
     block::BlockId,
-    decide::{Considered, Grant, Missing, Want, Why},
-    holders::Entry,
+    decide::Want,
+    entry::Entry,
     pool::{FNV_BASIS, Stock, fnv, stable_hash},
+    verdict::{Considered, Grant, Missing, Why},
     words,
 };
 

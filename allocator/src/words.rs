@@ -7,8 +7,9 @@ use model::{Number, Reason, Use};
 
 use crate::{
     Pool,
-    decide::{Considered, Missing, Want, Why},
+    decide::Want,
     select::noun,
+    verdict::{Considered, Missing, Why},
 };
 
 /// More pools than this are counted, not listed; conditions and Events hold 1,024 characters.

@@ -1,7 +1,7 @@
-use model::TrafficPolicy;
+use model::{Labels, Reason, ServiceKey, TrafficPolicy, Uid};
 
 use super::*;
-use crate::{Admission, Operator, Pool, RangeSet, Requirement, Selector, Strategy, Terms};
+use crate::{Admission, Operator, Pool, RangeSet, Requirement, Selector, Sharing, Strategy, Terms};
 
 /// A pool of these addresses that admits everybody.
 fn pool(name: &str, addresses: &str) -> Pool {
