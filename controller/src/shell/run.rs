@@ -125,17 +125,21 @@ pub enum Error {
     },
 }
 
-type Outcome = Result<(), Box<dyn std::error::Error + Send + Sync>>;
+pub(super) type Outcome = Result<(), Box<dyn std::error::Error + Send + Sync>>;
 
 /// The tasks beside the engine. Dropping it aborts them all.
 #[derive(Default)]
-struct Parts {
+pub(super) struct Parts {
     tasks: JoinSet<Outcome>,
     names: Vec<(Id, &'static str)>,
 }
 
 impl Parts {
-    fn spawn(&mut self, name: &'static str, task: impl Future<Output = Outcome> + Send + 'static) {
+    pub(super) fn spawn(
+        &mut self,
+        name: &'static str,
+        task: impl Future<Output = Outcome> + Send + 'static,
+    ) {
         let id = self.tasks.spawn(task).id();
         self.names.push((id, name));
     }
@@ -162,7 +166,7 @@ impl Parts {
     }
 
     /// The next task to end, and how.
-    async fn ended(&mut self) -> (&'static str, Outcome) {
+    pub(super) async fn ended(&mut self) -> (&'static str, Outcome) {
         let Some(ended) = self.tasks.join_next_with_id().await else {
             return std::future::pending().await;
         };
