@@ -1,7 +1,11 @@
 //! The `portolan` binary: reads the command line and the environment, installs what is global, runs.
 
 use std::{
-    fmt::Write as _, hash::BuildHasher as _, io::Write as _, net::SocketAddr, path::PathBuf,
+    fmt::Write as _,
+    hash::BuildHasher as _,
+    io::{IsTerminal as _, Write as _},
+    net::SocketAddr,
+    path::PathBuf,
     process::ExitCode,
 };
 
@@ -54,6 +58,9 @@ struct ControllerArguments {
     log_format: LogFormat,
 }
 
+/// kube's client says every failed connection as an error; the watches say it once and count it.
+const DEFAULT_FILTER: &str = "info,kube_client::client::builder=off";
+
 #[derive(Clone, Copy, ValueEnum)]
 enum LogFormat {
     /// One line for people.
@@ -104,9 +111,11 @@ fn controller(arguments: ControllerArguments) -> Result<()> {
 }
 
 fn log_to_stderr(format: LogFormat) {
-    let filter = EnvFilter::try_from_default_env().unwrap_or_else(|_| EnvFilter::new("info"));
+    let filter =
+        EnvFilter::try_from_default_env().unwrap_or_else(|_| EnvFilter::new(DEFAULT_FILTER));
     let log = tracing_subscriber::fmt()
         .with_env_filter(filter)
+        .with_ansi(std::io::stderr().is_terminal())
         .with_writer(std::io::stderr);
     match format {
         LogFormat::Text => log.init(),

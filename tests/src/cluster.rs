@@ -69,9 +69,10 @@ fn place(kind: &str, key: &str) -> String {
 }
 
 fn code(error: &kube::Error) -> u16 {
-    match error {
-        kube::Error::Api(status) => status.code,
-        _ => 0,
+    if let kube::Error::Api(status) = error {
+        status.code
+    } else {
+        0
     }
 }
 
@@ -401,12 +402,10 @@ impl Cluster {
             .filter(|(_, _, usage)| self.own_numbers || *usage == Use::LoadBalancer)
             .map(|(number, uid, usage)| (number, uid, usage.to_string()))
             .collect();
-        for missing in shown.difference(&held) {
-            panic!("shown but not held: {missing:?}");
-        }
-        for leaked in held.difference(&shown) {
-            panic!("held but not shown: {leaked:?}");
-        }
+        let missing: Vec<_> = shown.difference(&held).collect();
+        assert!(missing.is_empty(), "shown but not held: {missing:?}");
+        let leaked: Vec<_> = held.difference(&shown).collect();
+        assert!(leaked.is_empty(), "held but not shown: {leaked:?}");
     }
 }
 
@@ -415,12 +414,7 @@ pub type Numbers = BTreeMap<Number, Vec<(String, Use, Value)>>;
 
 fn numbers(record: &ServiceRecord) -> BTreeSet<(Number, Use)> {
     let mut numbers = BTreeSet::new();
-    numbers.extend(
-        record
-            .ingress_numbers()
-            .into_iter()
-            .map(|n| (n, Use::LoadBalancer)),
-    );
+    numbers.extend(record.ingress_numbers().map(|n| (n, Use::LoadBalancer)));
     numbers.extend(
         record
             .cluster_ips

@@ -42,7 +42,10 @@ fn covers(pool: &Pool, id: BlockId) -> bool {
     };
     let first = id.first().value;
     let last = first.saturating_add(BLOCK_SIZE - 1);
-    ranges.ranges().iter().any(|(from, to)| *from <= last && *to >= first)
+    ranges
+        .ranges()
+        .iter()
+        .any(|(from, to)| *from <= last && *to >= first)
 }
 
 /// The status a pool should have.
@@ -57,10 +60,9 @@ pub fn status(record: &PoolRecord, allocator: &Allocator, ledger: &Ledger, now: 
         Ok(pool) => {
             let usage = allocator.usage(&pool.name);
             let all = [usage.v4, usage.v6, usage.ports];
-            (status.v4, status.v6, status.ports) = (counts(usage.v4), counts(usage.v6), counts(usage.ports));
-            let damaged = ledger
-                .damaged()
-                .find(|(id, _)| covers(pool, *id));
+            (status.v4, status.v6, status.ports) =
+                (counts(usage.v4), counts(usage.v6), counts(usage.ports));
+            let damaged = ledger.damaged().find(|(id, _)| covers(pool, *id));
             let older = match allocator.pool(&pool.name) {
                 Some((_, PoolState::Overlaps { older })) => Some(older.clone()),
                 Some((_, PoolState::Ready)) | None => None,
@@ -87,9 +89,17 @@ pub fn status(record: &PoolRecord, allocator: &Allocator, ledger: &Ledger, now: 
                 (None, None) => say.push((READY, true, Reason::Ready, "hands out numbers".to_owned())),
             }
             if let Some(older) = older {
-                say.push((CONFLICT, true, Reason::PoolOverlap, format!("overlaps the older pool {older}")));
+                say.push((
+                    CONFLICT,
+                    true,
+                    Reason::PoolOverlap,
+                    format!("overlaps the older pool {older}"),
+                ));
             }
-            if all.iter().any(|counts| counts.capacity > 0 && counts.available == 0) {
+            if all
+                .iter()
+                .any(|counts| counts.capacity > 0 && counts.available == 0)
+            {
                 say.push((
                     EXHAUSTED,
                     true,
@@ -103,7 +113,12 @@ pub fn status(record: &PoolRecord, allocator: &Allocator, ledger: &Ledger, now: 
     status
 }
 
-fn conditions(old: &[Condition], say: &[(&str, bool, Reason, String)], generation: i64, now: i64) -> Vec<Condition> {
+fn conditions(
+    old: &[Condition],
+    say: &[(&str, bool, Reason, String)],
+    generation: i64,
+    now: i64,
+) -> Vec<Condition> {
     say.iter()
         .map(|(type_, status, reason, message)| {
             let status = if *status { "True" } else { "False" };
@@ -162,21 +177,36 @@ pub fn class_patch(class: &ClassRecord, index: &Index, now: i64) -> Option<Value
         (Some(older), _) if older.class_name == class.class_name => (
             false,
             Reason::ClassConflict,
-            format!("LoadBalancerClass {} is older and has className {} too; it has the Services", older.name, class.class_name),
+            format!(
+                "LoadBalancerClass {} is older and has className {} too; it has the Services",
+                older.name, class.class_name
+            ),
         ),
         (Some(older), _) => (
             false,
             Reason::ClassConflict,
-            format!("LoadBalancerClass {} is older and the default too; it has the Services without a class", older.name),
+            format!(
+                "LoadBalancerClass {} is older and the default too; it has the Services without a class",
+                older.name
+            ),
         ),
-        (None, Provider::Pool(_)) => (true, Reason::Ready, "serves Services of this class".to_owned()),
+        (None, Provider::Pool(_)) => (
+            true,
+            Reason::Ready,
+            "serves Services of this class".to_owned(),
+        ),
         (None, Provider::Aws | Provider::Gcp) => (
             false,
             Reason::ProviderUnavailable,
             "this build of portolan has no provider for it; use spec.pool".to_owned(),
         ),
     };
-    let wanted = conditions(&class.conditions, &[(READY, ready, reason, message)], class.generation, now);
+    let wanted = conditions(
+        &class.conditions,
+        &[(READY, ready, reason, message)],
+        class.generation,
+        now,
+    );
     (!settle::same(&wanted, &class.conditions)).then(|| {
         json!({"metadata": {"resourceVersion": &*class.version}, "status": {"conditions": wanted}})
     })

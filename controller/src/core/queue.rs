@@ -86,7 +86,10 @@ impl Queue {
 
     /// The key failed: look again after its backoff.
     pub fn failed(&mut self, key: &ServiceKey, now: Duration) {
-        self.seed = self.seed.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1);
+        self.seed = self
+            .seed
+            .wrapping_mul(6_364_136_223_846_793_005)
+            .wrapping_add(1);
         let seed = self.seed;
         let backoff = self.failing.entry(key.clone()).or_insert_with(|| {
             ExponentialBuilder::default()
@@ -173,7 +176,9 @@ mod tests {
         queue.push(&key("old"), Rank::Waiter, 10);
         queue.push(&key("holder"), Rank::Holder, 30);
         queue.push(&key("gone"), Rank::Gone, 40);
-        let order: Vec<_> = std::iter::from_fn(|| queue.pop()).map(|k| k.name.to_string()).collect();
+        let order: Vec<_> = std::iter::from_fn(|| queue.pop())
+            .map(|k| k.name.to_string())
+            .collect();
         assert_eq!(order, ["gone", "holder", "old", "young"]);
     }
 
@@ -198,7 +203,10 @@ mod tests {
             assert_eq!(queue.take_due(Duration::MAX), [key("a")]);
         }
         // Jitter adds at most the delay itself, so the third is beyond any first.
-        assert!(delays[0] < 2 * FIRST_DELAY && delays[3] >= 8 * FIRST_DELAY, "{delays:?}");
+        assert!(
+            delays[0] < 2 * FIRST_DELAY && delays[3] >= 8 * FIRST_DELAY,
+            "{delays:?}"
+        );
         queue.succeeded(&key("a"));
         queue.failed(&key("a"), Duration::ZERO);
         assert!(queue.next_due().unwrap() < 2 * FIRST_DELAY);

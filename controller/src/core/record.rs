@@ -3,8 +3,8 @@
 
 use std::{net::IpAddr, sync::Arc};
 
-use allocator::{Sharing, block::Claim};
 use allocator::block::{BlockId, Claims};
+use allocator::{Sharing, block::Claim};
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Condition;
 use model::{Family, Labels, Number, Port, Reason, ServiceKey, TrafficPolicy, Uid};
 
@@ -250,7 +250,8 @@ impl ServiceRecord {
 
     /// Whether it needs a healthCheckNodePort by Kubernetes' rules.
     pub fn needs_health_check_port(&self) -> bool {
-        self.service_type == ServiceType::LoadBalancer && self.traffic_policy == TrafficPolicy::Local
+        self.service_type == ServiceType::LoadBalancer
+            && self.traffic_policy == TrafficPolicy::Local
     }
 
     /// Whether it is to have clusterIPs.

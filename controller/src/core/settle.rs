@@ -67,34 +67,44 @@ pub fn settle(record: &ServiceRecord, decision: &Decision, now: i64) -> Settled 
         Ok(request) => request.addresses.iter().map(|a| Number::from(*a)).collect(),
         Err(_) => Vec::new(),
     };
-    let (say, ingress, missing): (Vec<Say>, Option<&[Grant]>, Option<&Missing>) = match &decision.address {
-        Address::Later => return Settled::default(),
-        Address::Kept if decision.missing.is_none() => return Settled::default(),
-        Address::NotOurs | Address::Kept => match &decision.missing {
-            Some(missing) => (vec![waiting(ADDRESS_ALLOCATED, missing, &[])], None, Some(missing)),
-            None => (Vec::new(), None, None),
-        },
-        Address::Orphaned(missing) => (
-            vec![
-                waiting(ADDRESS_ALLOCATED, missing, &[]),
-                waiting(LOAD_BALANCER_READY, missing, &[]),
-            ],
-            None,
-            Some(missing),
-        ),
-        Address::Decided { grants, missing, .. } => {
-            let first = decision.missing.as_ref().or(missing.first());
-            (
-                vec![allocated(record, grants, first), ready(grants, first)],
-                Some(grants),
-                first,
-            )
-        }
-    };
+    let (say, ingress, missing): (Vec<Say>, Option<&[Grant]>, Option<&Missing>) =
+        match &decision.address {
+            Address::Later => return Settled::default(),
+            Address::Kept if decision.missing.is_none() => return Settled::default(),
+            Address::NotOurs | Address::Kept => match &decision.missing {
+                Some(missing) => (
+                    vec![waiting(ADDRESS_ALLOCATED, missing, &[])],
+                    None,
+                    Some(missing),
+                ),
+                None => (Vec::new(), None, None),
+            },
+            Address::Orphaned(missing) => (
+                vec![
+                    waiting(ADDRESS_ALLOCATED, missing, &[]),
+                    waiting(LOAD_BALANCER_READY, missing, &[]),
+                ],
+                None,
+                Some(missing),
+            ),
+            Address::Decided {
+                grants, missing, ..
+            } => {
+                let first = decision.missing.as_ref().or(missing.first());
+                (
+                    vec![allocated(record, grants, first), ready(grants, first)],
+                    Some(grants),
+                    first,
+                )
+            }
+        };
     let waits = missing.map(|missing| {
         let held_by_another = matches!(
             missing.reason,
-            Reason::AddressInUse | Reason::SharingConflict | Reason::NumberConflict | Reason::AddressReserved
+            Reason::AddressInUse
+                | Reason::SharingConflict
+                | Reason::NumberConflict
+                | Reason::AddressReserved
         );
         let numbers = if held_by_another {
             explicit.iter().copied().collect()
@@ -123,7 +133,11 @@ pub fn settle(record: &ServiceRecord, decision: &Decision, now: i64) -> Settled 
     let event = event(record, &say, ingress, ingress_differs);
     let mut status = serde_json::Map::new();
     if conditions_differ {
-        let value = if conditions.is_empty() { Value::Null } else { json!(conditions) };
+        let value = if conditions.is_empty() {
+            Value::Null
+        } else {
+            json!(conditions)
+        };
         status.insert("conditions".to_owned(), value);
     }
     if let Some(grants) = ingress
@@ -133,7 +147,11 @@ pub fn settle(record: &ServiceRecord, decision: &Decision, now: i64) -> Settled 
             .iter()
             .map(|grant| json!({"ip": grant.number.to_string(), "ipMode": "VIP"}))
             .collect();
-        let value = if entries.is_empty() { Value::Null } else { Value::Array(entries) };
+        let value = if entries.is_empty() {
+            Value::Null
+        } else {
+            Value::Array(entries)
+        };
         status.insert("loadBalancer".to_owned(), json!({ "ingress": value }));
     }
     Settled {
@@ -171,7 +189,10 @@ fn allocated(record: &ServiceRecord, grants: &[Grant], missing: Option<&Missing>
             .iter()
             .any(|grant| grant.number.space.family() == Some(family))
     });
-    if !grants.is_empty() && other_family && record.family_policy == Some(FamilyPolicy::PreferDualStack) {
+    if !grants.is_empty()
+        && other_family
+        && record.family_policy == Some(FamilyPolicy::PreferDualStack)
+    {
         return Say {
             type_: ADDRESS_ALLOCATED,
             status: true,
@@ -189,7 +210,9 @@ fn ready(grants: &[Grant], missing: Option<&Missing>) -> Say {
             type_: LOAD_BALANCER_READY,
             status: true,
             reason: Reason::Ready,
-            message: "the address is assigned; whoever announces the pool's addresses brings the traffic".to_owned(),
+            message:
+                "the address is assigned; whoever announces the pool's addresses brings the traffic"
+                    .to_owned(),
         },
     }
 }
@@ -295,21 +318,33 @@ fn event(
         .iter()
         .find(|condition| condition.type_ == ADDRESS_ALLOCATED);
     if !say.status {
-        let news = before.is_none_or(|old| old.status == "True" || old.reason != say.reason.as_str());
+        let news =
+            before.is_none_or(|old| old.status == "True" || old.reason != say.reason.as_str());
         return news.then(|| (true, say.reason, say.message.clone()));
     }
     let (Some(before), Some(grants)) = (before, ingress) else {
         return None;
     };
-    if !ingress_differs || before.status != "True" || record.service_type != ServiceType::LoadBalancer {
+    if !ingress_differs
+        || before.status != "True"
+        || record.service_type != ServiceType::LoadBalancer
+    {
         return None;
     }
     let had: Vec<String> = record
         .ingress
         .iter()
-        .map(|entry| entry.ip.map_or_else(|| "something else".to_owned(), |ip| ip.to_string()))
+        .map(|entry| {
+            entry
+                .ip
+                .map_or_else(|| "something else".to_owned(), |ip| ip.to_string())
+        })
         .collect();
-    let had = if had.is_empty() { "nothing".to_owned() } else { had.join(", ") };
+    let had = if had.is_empty() {
+        "nothing".to_owned()
+    } else {
+        had.join(", ")
+    };
     // The same sentence as before: the same addresses, so somebody else changed the status.
     if before.message != say.message {
         let moved = !record.ingress.is_empty();
@@ -324,6 +359,9 @@ fn event(
     Some((
         false,
         Reason::Repaired,
-        format!("status.loadBalancer.ingress said {had} and has been put back to {}", list(grants)),
+        format!(
+            "status.loadBalancer.ingress said {had} and has been put back to {}",
+            list(grants)
+        ),
     ))
 }

@@ -1,7 +1,7 @@
 //! Everything that talks: watches, writes, the lease, the admin port. It performs what `core` asks
 //! for and reports what came of it; it never decides.
 //!
-//! [`run`] is the whole controller for a [`kube::Client`]: the binary, the demo and the tests start
+//! [`run()`] is the whole controller for a [`kube::Client`]: the binary, the demo and the tests start
 //! it the same way.
 
 mod admin;

@@ -61,7 +61,9 @@ impl Engine {
                 {
                     let why = Rejection {
                         reason: Reason::LedgerDamaged,
-                        message: format!("AllocationBlock {name} cannot be read: {error}; correct it or delete it"),
+                        message: format!(
+                            "AllocationBlock {name} cannot be read: {error}; correct it or delete it"
+                        ),
                     };
                     let changes = self.ledger.observe_unreadable(id, why);
                     self.apply(changes, now);
