@@ -1,8 +1,9 @@
-//! `cargo xtask test` and `cargo xtask generate`.
+//! `cargo xtask test`, `cargo xtask generate` and `cargo xtask cluster`.
 //!
 //! This program only starts other programs, times them and adds up what they said. It must never
 //! count a part that did not run as passed, and it must stay small enough to compile in seconds.
 
+mod cluster;
 mod counts;
 mod generate;
 mod process;
@@ -34,6 +35,13 @@ enum Command {
     },
     /// Writes the files that are generated from code.
     Generate,
+    /// A real Kubernetes on this machine: `build`, `up`, `down`, `kubectl ...`, `--help`.
+    #[command(disable_help_flag = true)]
+    Cluster {
+        /// What `tests/cluster` is told.
+        #[arg(trailing_var_arg = true, allow_hyphen_values = true)]
+        arguments: Vec<String>,
+    },
 }
 
 fn main() -> anyhow::Result<ExitCode> {
@@ -44,6 +52,7 @@ fn main() -> anyhow::Result<ExitCode> {
             generate::write(&root)?;
             Ok(ExitCode::SUCCESS)
         }
+        Command::Cluster { arguments } => cluster::run(&root, &arguments),
     }
 }
 

@@ -1,0 +1,181 @@
+//! The one program that is every part of Kubernetes: found in the cache or built with Go, once for
+//! every content of `k8s/`. A cold build takes several minutes, a later one is not needed.
+
+use std::{
+    fs::{self, File},
+    path::{Path, PathBuf},
+    process::{Command, Stdio},
+};
+
+use anyhow::{Context as _, Result, ensure};
+
+/// The version of Kubernetes in `k8s/go.mod`; a test holds the two together.
+pub const VERSION: &str = "v1.37.2";
+
+/// Why there is no Kubernetes here. Suites print it as NOT RUN; anything else is a failure.
+#[derive(Debug)]
+pub struct NotAvailable(String);
+
+impl std::fmt::Display for NotAvailable {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str(&self.0)
+    }
+}
+
+impl std::error::Error for NotAvailable {}
+
+/// The built program.
+#[derive(Clone, Debug)]
+pub struct Binary(PathBuf);
+
+impl Binary {
+    /// The program in the cache.
+    ///
+    /// # Errors
+    /// [`NotAvailable`] when it has not been built; the cache folder or `k8s/` cannot be read.
+    pub fn cached() -> Result<Self> {
+        let path = place()?;
+        if path.is_file() {
+            return Ok(Self(path));
+        }
+        Err(NotAvailable(format!(
+            "{} does not exist; `cargo xtask cluster build` builds it",
+            path.display()
+        ))
+        .into())
+    }
+
+    /// The program in the cache, built first when it is not there. Blocks; two who ask at the same
+    /// time build once.
+    ///
+    /// # Errors
+    /// [`NotAvailable`] without Go; otherwise when the build fails.
+    pub fn build() -> Result<Self> {
+        let path = place()?;
+        if path.is_file() {
+            return Ok(Self(path));
+        }
+        let go = Command::new("go")
+            .arg("version")
+            .stdin(Stdio::null())
+            .output();
+        if !go.is_ok_and(|output| output.status.success()) {
+            return Err(
+                NotAvailable("Go is not installed: https://go.dev/doc/install".into()).into(),
+            );
+        }
+        let folder = path.parent().context("the cache is no folder")?;
+        fs::create_dir_all(folder)?;
+        let lock = File::create(folder.join("lock"))?;
+        lock.lock()?;
+        if path.is_file() {
+            return Ok(Self(path)); // another process has just built it
+        }
+        eprintln!(
+            "building Kubernetes {VERSION} into {} (5 to 10 minutes on two cores, once)",
+            path.display()
+        );
+        // Never a half-written program under the name that `cached` looks for.
+        let unfinished = folder.join("unfinished");
+        let status = Command::new("go")
+            .current_dir(source())
+            .env("CGO_ENABLED", "0")
+            .args(["build", "-mod=readonly", "-trimpath", "-ldflags"])
+            .arg(stamps())
+            .arg("-o")
+            .args([unfinished.as_os_str(), ".".as_ref()])
+            .stdin(Stdio::null())
+            .status()?;
+        ensure!(
+            status.success(),
+            "`go build` in tests/cluster/k8s: {status}"
+        );
+        fs::rename(&unfinished, &path)?;
+        Ok(Self(path))
+    }
+
+    /// Where it lies.
+    #[must_use]
+    pub fn path(&self) -> &Path {
+        &self.0
+    }
+
+    /// One of its parts: `etcd`, `kube-apiserver`, `kubectl`, ...
+    pub(crate) fn part(&self, name: &str) -> Command {
+        let mut command = Command::new(&self.0);
+        command.arg(name).stdin(Stdio::null());
+        command
+    }
+}
+
+fn source() -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).join("k8s")
+}
+
+/// kubectl refuses to work without a version; the API server tells its own to every client.
+fn stamps() -> String {
+    let mut numbers = VERSION.trim_start_matches('v').split('.');
+    let (major, minor) = (numbers.next().unwrap_or(""), numbers.next().unwrap_or(""));
+    let mut flags = String::from("-s -w");
+    for package in ["component-base", "client-go/pkg"] {
+        let at = format!("k8s.io/{package}/version");
+        flags += &format!(
+            " -X {at}.gitVersion={VERSION} -X {at}.gitMajor={major} -X {at}.gitMinor={minor}"
+        );
+    }
+    flags
+}
+
+/// `$XDG_CACHE_HOME/portolan/k8s-HASH/portolan-k8s`, the hash over what it is built from.
+fn place() -> Result<PathBuf> {
+    let cache = std::env::var_os("XDG_CACHE_HOME")
+        .map(PathBuf::from)
+        .filter(|path| path.is_absolute()) // the XDG specification: a relative one is invalid
+        .or_else(|| std::env::home_dir().map(|home| home.join(".cache")))
+        .context("neither XDG_CACHE_HOME nor HOME is set")?;
+    let mut hash = Fnv::default();
+    for name in ["go.mod", "go.sum", "main.go"] {
+        let path = source().join(name);
+        hash.add(&fs::read(&path).with_context(|| format!("cannot read {}", path.display()))?);
+    }
+    hash.add(stamps().as_bytes());
+    Ok(cache
+        .join("portolan")
+        .join(format!("k8s-{:016x}", hash.0))
+        .join("portolan-k8s"))
+}
+
+/// FNV-1a, 64 bits: the same on every machine and in every version, unlike std's hashers.
+struct Fnv(u64);
+
+impl Default for Fnv {
+    fn default() -> Self {
+        Self(0xcbf2_9ce4_8422_2325)
+    }
+}
+
+impl Fnv {
+    fn add(&mut self, bytes: &[u8]) {
+        for byte in bytes {
+            self.0 = (self.0 ^ u64::from(*byte)).wrapping_mul(0x0100_0000_01b3);
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_stamped_version_is_the_one_that_go_builds() {
+        let module = fs::read_to_string(source().join("go.mod")).unwrap();
+        assert!(module.contains(&format!("\tk8s.io/kubernetes {VERSION}\n")));
+    }
+
+    #[test]
+    fn the_hash_is_fnv_1a() {
+        let mut hash = Fnv::default();
+        hash.add(b"foobar"); // from the authors' test vectors
+        assert_eq!(hash.0, 0x8594_4171_f739_67e8);
+    }
+}

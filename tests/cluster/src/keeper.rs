@@ -1,0 +1,125 @@
+//! Processes and folders that must not outlive us, however we end: a test that fails drops them,
+//! but Ctrl-C and kill -9 run no destructor. So a shell in a process group of its own reads from a
+//! pipe that only we hold open; when the pipe closes it kills what it was told of.
+
+use std::{
+    fmt::Write as _,
+    io::Write as _,
+    os::unix::process::CommandExt as _,
+    path::Path,
+    process::{Child, ChildStdin, Command, Stdio},
+};
+
+use anyhow::{Context as _, Result};
+use tempfile::TempDir;
+
+/// Every line read is the list of processes that live now, as they can be no other's: a process
+/// that we have waited for is no longer in it.
+const SCRIPT: &str = r#"trap '' INT TERM HUP
+pids=
+while read -r line; do pids=$line; done
+for pid in $pids; do kill -9 "$pid" 2>/dev/null; done
+rm -rf "$1" || { sleep 1; rm -rf "$1"; }"#;
+
+/// A temporary folder and the processes that work in it. Dropping it ends both.
+#[derive(Debug)]
+pub(crate) struct Keeper {
+    folder: TempDir,
+    children: Vec<(String, Child)>,
+    shell: Child,
+    /// Closing it is what the shell waits for.
+    pipe: Option<ChildStdin>,
+}
+
+impl Keeper {
+    pub(crate) fn new() -> Result<Self> {
+        let folder = tempfile::Builder::new()
+            .prefix("portolan-cluster-")
+            .tempdir()?;
+        let mut shell = Command::new("sh")
+            .args(["-c", SCRIPT, "keeper"])
+            .arg(folder.path())
+            .stdin(Stdio::piped())
+            .stdout(Stdio::null())
+            .stderr(Stdio::null())
+            .process_group(0) // or Ctrl-C would end it together with us
+            .spawn()
+            .context("cannot start sh")?;
+        let pipe = shell.stdin.take();
+        Ok(Self {
+            folder,
+            children: Vec::new(),
+            shell,
+            pipe,
+        })
+    }
+
+    pub(crate) fn folder(&self) -> &Path {
+        self.folder.path()
+    }
+
+    /// Starts it with its output in `NAME.log`; stops the one of that name that runs.
+    pub(crate) fn start(&mut self, name: &str, mut command: Command) -> Result<()> {
+        self.stop(name)?;
+        let log = std::fs::OpenOptions::new()
+            .create(true)
+            .append(true)
+            .open(self.folder().join(format!("{name}.log")))?;
+        let child = command
+            .stdin(Stdio::null())
+            .stdout(log.try_clone()?)
+            .stderr(log)
+            .spawn()
+            .with_context(|| format!("cannot start {name}"))?;
+        self.children.push((name.to_owned(), child));
+        self.tell()
+    }
+
+    /// Kills it (SIGKILL) and waits for its end.
+    pub(crate) fn stop(&mut self, name: &str) -> Result<()> {
+        for (_, child) in self.children.iter_mut().filter(|(known, _)| known == name) {
+            child.kill()?;
+            child.wait()?;
+        }
+        self.children.retain(|(known, _)| known != name);
+        self.tell()
+    }
+
+    /// The first child that has ended by itself.
+    pub(crate) fn ended(&mut self) -> Option<&str> {
+        (self.children.iter_mut())
+            .find_map(|(name, child)| child.try_wait().ok()?.map(|_| name.as_str()))
+    }
+
+    /// The process id of that child.
+    pub(crate) fn pid(&self, name: &str) -> Option<u32> {
+        let (_, child) = self.children.iter().find(|(known, _)| known == name)?;
+        Some(child.id())
+    }
+
+    fn tell(&mut self) -> Result<()> {
+        let mut line = String::new();
+        for (_, child) in &self.children {
+            write!(line, "{} ", child.id())?;
+        }
+        if let Some(pipe) = &mut self.pipe {
+            writeln!(pipe, "{line}")?;
+        }
+        Ok(())
+    }
+}
+
+impl Drop for Keeper {
+    fn drop(&mut self) {
+        for (_, child) in &mut self.children {
+            let _ = child.kill();
+        }
+        for (_, child) in &mut self.children {
+            let _ = child.wait();
+        }
+        self.children.clear();
+        let _ = self.tell();
+        self.pipe = None;
+        let _ = self.shell.wait(); // it removes the folder
+    }
+}

@@ -1,0 +1,15 @@
+//! A real Kubernetes for tests: upstream's own etcd, kube-apiserver and friends, on loopback, with
+//! generated certificates, RBAC and an audit log, in one temporary folder that goes away again.
+//!
+//! It decides nothing about Portolan: the same suites run on it and on the embedded API server,
+//! and where the two disagree this one is right.
+
+mod audit;
+mod binary;
+mod certificates;
+mod keeper;
+mod plane;
+
+pub use audit::{AuditLine, ObjectRef};
+pub use binary::{Binary, NotAvailable, VERSION};
+pub use plane::{ControlPlane, Options};

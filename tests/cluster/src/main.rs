@@ -1,0 +1,170 @@
+//! `cargo xtask cluster`: a control plane for a person. It lives in a process of its own until
+//! `down`; what it consists of lies in `.portolan/cluster`.
+
+use std::{
+    fs,
+    os::unix::process::CommandExt as _,
+    path::{Path, PathBuf},
+    process::{Command, ExitCode, Stdio},
+    time::Duration,
+};
+
+use anyhow::{Context as _, Result, bail, ensure};
+use clap::{Parser, Subcommand};
+use cluster::{Binary, ControlPlane, Options};
+use tokio::signal::unix::{SignalKind, signal};
+
+/// How often `up` and `down` look whether it is done.
+const PAUSE: Duration = Duration::from_millis(100);
+
+/// A real Kubernetes on this machine.
+#[derive(Parser)]
+#[command(name = "cargo xtask cluster", disable_version_flag = true)]
+struct Cli {
+    #[command(subcommand)]
+    command: Task,
+}
+
+#[derive(Subcommand)]
+enum Task {
+    /// Builds the program that is every part of Kubernetes, unless the cache has it.
+    Build,
+    /// Starts a control plane in the background.
+    Up,
+    /// Ends it; nothing remains of it.
+    Down,
+    /// The real kubectl, on that control plane.
+    Kubectl {
+        /// What kubectl is told.
+        #[arg(trailing_var_arg = true, allow_hyphen_values = true)]
+        arguments: Vec<String>,
+    },
+    /// The control plane in the foreground, until interrupted.
+    #[command(hide = true)]
+    Serve,
+}
+
+fn main() -> Result<ExitCode> {
+    let home = Home::new()?;
+    match Cli::parse().command {
+        Task::Build => println!("{}", Binary::build()?.path().display()),
+        Task::Up => home.up()?,
+        Task::Down => home.down()?,
+        Task::Kubectl { arguments } => return home.kubectl(&arguments),
+        Task::Serve => serve(&home)?,
+    }
+    Ok(ExitCode::SUCCESS)
+}
+
+/// `.portolan/cluster` in the repository.
+struct Home(PathBuf);
+
+impl Home {
+    fn new() -> Result<Self> {
+        let package = Path::new(env!("CARGO_MANIFEST_DIR"));
+        let root = package
+            .ancestors()
+            .nth(2)
+            .context("not in the repository")?;
+        Ok(Self(root.join(".portolan/cluster")))
+    }
+
+    fn kubeconfig(&self) -> PathBuf {
+        self.0.join("kubeconfig")
+    }
+
+    /// The process that serves; none when the one that wrote the file is gone.
+    fn server(&self) -> Option<u32> {
+        let pid: u32 = fs::read_to_string(self.0.join("pid"))
+            .ok()?
+            .trim()
+            .parse()
+            .ok()?;
+        let command = fs::read(format!("/proc/{pid}/cmdline")).ok()?;
+        // The number may have gone to another program.
+        command.ends_with(b"\0serve\0").then_some(pid)
+    }
+
+    fn up(&self) -> Result<()> {
+        ensure!(
+            self.server().is_none(),
+            "it runs already; `cargo xtask cluster down` ends it"
+        );
+        Binary::build()?; // here, where its progress can be seen
+        fs::create_dir_all(&self.0)?;
+        let _ = fs::remove_file(self.kubeconfig());
+        let log = fs::File::create(self.0.join("log"))?;
+        let mut server = Command::new(std::env::current_exe()?)
+            .arg("serve")
+            .stdin(Stdio::null())
+            .stdout(log.try_clone()?)
+            .stderr(log)
+            .process_group(0) // Ctrl-C in this terminal is not for it
+            .spawn()?;
+        fs::write(self.0.join("pid"), server.id().to_string())?;
+        while !self.kubeconfig().exists() {
+            if let Some(status) = server.try_wait()? {
+                let log = fs::read_to_string(self.0.join("log"))?;
+                bail!("the control plane ended ({status}):\n{log}");
+            }
+            std::thread::sleep(PAUSE);
+        }
+        println!("Kubernetes {} is up, without nodes:", cluster::VERSION);
+        println!("  cargo xtask cluster kubectl get services -A");
+        println!("  export KUBECONFIG={}", self.kubeconfig().display());
+        println!("  cargo xtask cluster down");
+        Ok(())
+    }
+
+    fn down(&self) -> Result<()> {
+        if let Some(pid) = self.server() {
+            let status = Command::new("kill").arg(pid.to_string()).status()?;
+            ensure!(status.success(), "cannot end process {pid}: {status}");
+            while self.server().is_some() {
+                std::thread::sleep(PAUSE);
+            }
+        } else {
+            println!("nothing runs");
+        }
+        if self.0.exists() {
+            fs::remove_dir_all(&self.0)?;
+        }
+        Ok(())
+    }
+
+    fn kubectl(&self, arguments: &[String]) -> Result<ExitCode> {
+        ensure!(
+            self.server().is_some(),
+            "nothing runs; `cargo xtask cluster up` starts it"
+        );
+        let status = Command::new(Binary::cached()?.path())
+            .arg("kubectl")
+            .args(arguments)
+            .env("KUBECONFIG", self.kubeconfig())
+            .status()?;
+        let code = status.code().and_then(|code| u8::try_from(code).ok());
+        Ok(code.map_or(ExitCode::FAILURE, ExitCode::from))
+    }
+}
+
+#[tokio::main]
+async fn serve(home: &Home) -> Result<()> {
+    let mut end = signal(SignalKind::terminate())?;
+    let starting = ControlPlane::start_with(Options {
+        controller_manager: true,
+    });
+    fs::create_dir_all(&home.0)?;
+    let plane = tokio::select! {
+        plane = starting => plane?,
+        _ = end.recv() => return Ok(()),
+    };
+    // Complete before it can be seen: `up` waits for the name.
+    let unfinished = home.0.join("kubeconfig.unfinished");
+    fs::copy(plane.kubeconfig(), &unfinished)?;
+    fs::rename(&unfinished, home.kubeconfig())?;
+    tokio::select! {
+        _ = end.recv() => {}
+        interrupted = tokio::signal::ctrl_c() => interrupted?,
+    }
+    Ok(())
+}

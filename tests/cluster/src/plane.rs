@@ -1,0 +1,357 @@
+//! etcd and kube-apiserver, and if asked for the controller manager, on a loopback address of
+//! their own. Ready within seconds; ended, with every file, when the value is dropped.
+
+use std::{
+    fs,
+    io::Read as _,
+    net::{IpAddr, Ipv4Addr},
+    path::{Path, PathBuf},
+    process::Command,
+    time::{Duration, Instant},
+};
+
+use anyhow::{Context as _, Result, bail};
+use k8s_openapi::api::{
+    authentication::v1::{TokenRequest, TokenRequestSpec},
+    core::v1::ServiceAccount,
+};
+use kube::{
+    Api, Client,
+    api::PostParams,
+    config::{KubeConfigOptions, Kubeconfig},
+};
+
+use crate::{
+    audit::{self, AuditLine},
+    binary::Binary,
+    certificates,
+    keeper::Keeper,
+};
+
+/// Where clusterIPs come from, IPv4 first: a Service that does not say gets IPv4 only.
+const SERVICE_CIDRS: &str = "10.96.0.0/16,fd00:10:96::/112";
+/// On two cores with everything else busy; 5 s when they are idle.
+const PATIENCE: Duration = Duration::from_secs(120);
+/// How often we ask whether it is ready.
+const PAUSE: Duration = Duration::from_millis(50);
+
+/// One line for each request that has been answered, but for probes and the noise of `/api`.
+const AUDIT_POLICY: &str = "apiVersion: audit.k8s.io/v1
+kind: Policy
+omitStages: [RequestReceived]
+rules:
+- level: None
+  nonResourceURLs: ['/livez*', '/readyz*', '/healthz*', '/metrics']
+- level: Metadata
+";
+
+/// What runs besides etcd and kube-apiserver.
+#[derive(Clone, Debug, Default)]
+pub struct Options {
+    /// Namespaces are emptied when deleted, garbage is collected, `default` ServiceAccounts appear.
+    pub controller_manager: bool,
+}
+
+/// A running control plane.
+#[derive(Debug)]
+pub struct ControlPlane {
+    keeper: Keeper,
+    binary: Binary,
+    address: IpAddr,
+    /// The admin's bearer token.
+    token: String,
+}
+
+impl ControlPlane {
+    /// etcd and kube-apiserver.
+    ///
+    /// # Errors
+    /// [`NotAvailable`](crate::NotAvailable) when there is no binary and no Go to build it;
+    /// otherwise when a part ends or is not ready in time, with the end of its log.
+    pub async fn start() -> Result<Self> {
+        Self::start_with(Options::default()).await
+    }
+
+    /// With more parts.
+    ///
+    /// # Errors
+    /// As [`start`](Self::start).
+    pub async fn start_with(options: Options) -> Result<Self> {
+        let binary = tokio::task::spawn_blocking(Binary::build).await??;
+        let mut plane = Self {
+            keeper: Keeper::new()?,
+            binary,
+            address: loopback(),
+            token: word()?,
+        };
+        plane.write_files()?;
+        let etcd = plane.etcd();
+        plane.keeper.start("etcd", etcd)?;
+        let api = plane.api_server();
+        plane.keeper.start("kube-apiserver", api)?;
+        plane.ready().await?;
+        if options.controller_manager {
+            let manager = plane.controller_manager();
+            plane.keeper.start("kube-controller-manager", manager)?;
+        }
+        Ok(plane)
+    }
+
+    /// The admin's kubeconfig.
+    #[must_use]
+    pub fn kubeconfig(&self) -> PathBuf {
+        self.folder().join("kubeconfig")
+    }
+
+    /// How to reach it with this bearer token.
+    ///
+    /// # Errors
+    /// When its certificate cannot be read.
+    pub async fn config_as(&self, token: &str) -> Result<kube::Config> {
+        let file: Kubeconfig = serde_json::from_value(self.kubeconfig_for(token))?;
+        let mut config =
+            kube::Config::from_custom_kubeconfig(file, &KubeConfigOptions::default()).await?;
+        config.proxy_url = None; // the environment's proxy does not know our loopback address
+        Ok(config)
+    }
+
+    /// How the admin reaches it.
+    ///
+    /// # Errors
+    /// As [`config_as`](Self::config_as).
+    pub async fn config(&self) -> Result<kube::Config> {
+        self.config_as(&self.token).await
+    }
+
+    /// A client with all rights.
+    ///
+    /// # Errors
+    /// As [`config_as`](Self::config_as).
+    pub async fn client(&self) -> Result<Client> {
+        self.client_as(&self.token).await
+    }
+
+    /// A client with the rights of whoever has this token.
+    ///
+    /// # Errors
+    /// As [`config_as`](Self::config_as).
+    pub async fn client_as(&self, token: &str) -> Result<Client> {
+        Ok(Client::try_from(self.config_as(token).await?)?)
+    }
+
+    /// A token of an existing ServiceAccount, valid for an hour.
+    ///
+    /// # Errors
+    /// When the API server refuses.
+    pub async fn service_account_token(&self, namespace: &str, name: &str) -> Result<String> {
+        let accounts: Api<ServiceAccount> = Api::namespaced(self.client().await?, namespace);
+        let request = TokenRequest {
+            spec: TokenRequestSpec {
+                expiration_seconds: Some(3600),
+                ..TokenRequestSpec::default()
+            },
+            ..TokenRequest::default()
+        };
+        let request = accounts
+            .create_token_request(name, &PostParams::default(), &request)
+            .await?;
+        let status = request.status.context("a token request without status")?;
+        Ok(status.token)
+    }
+
+    /// The real kubectl as admin; add arguments.
+    #[must_use]
+    pub fn kubectl(&self) -> Command {
+        let mut command = self.binary.part("kubectl");
+        command.arg("--kubeconfig").arg(self.kubeconfig());
+        command
+            .arg("--cache-dir")
+            .arg(self.folder().join("kubectl"));
+        command
+    }
+
+    /// Every request answered until now. A line may come a moment after the answer.
+    ///
+    /// # Errors
+    /// When the log cannot be read.
+    pub fn audit(&self) -> Result<Vec<AuditLine>> {
+        let log = fs::read_to_string(self.folder().join("audit.log"))?;
+        Ok(audit::parse(&log)?)
+    }
+
+    /// Kills the API server without warning and starts it again on the same data.
+    ///
+    /// # Errors
+    /// As [`start`](Self::start).
+    pub async fn restart_api_server(&mut self) -> Result<()> {
+        self.keeper.stop("kube-apiserver")?;
+        let api = self.api_server();
+        self.keeper.start("kube-apiserver", api)?;
+        self.ready().await
+    }
+
+    /// What this part has printed.
+    ///
+    /// # Errors
+    /// When it never ran.
+    pub fn log(&self, part: &str) -> Result<String> {
+        Ok(fs::read_to_string(
+            self.folder().join(format!("{part}.log")),
+        )?)
+    }
+
+    /// The process of this part, to measure or stop it.
+    #[must_use]
+    pub fn pid(&self, part: &str) -> Option<u32> {
+        self.keeper.pid(part)
+    }
+
+    /// The folder that holds everything and goes away.
+    #[must_use]
+    pub fn folder(&self) -> &Path {
+        self.keeper.folder()
+    }
+
+    fn write_files(&self) -> Result<()> {
+        certificates::write(self.folder(), &[self.address])?;
+        let write = |name: &str, text: &str| fs::write(self.folder().join(name), text);
+        write("audit-policy.yaml", AUDIT_POLICY)?;
+        write(
+            "tokens.csv",
+            &format!("{},admin,admin,system:masters\n", self.token),
+        )?;
+        write("kubeconfig", &self.kubeconfig_for(&self.token).to_string())?;
+        Ok(())
+    }
+
+    /// JSON, which is YAML too.
+    fn kubeconfig_for(&self, token: &str) -> serde_json::Value {
+        serde_json::json!({
+            "apiVersion": "v1",
+            "kind": "Config",
+            "current-context": "portolan",
+            "contexts": [{ "name": "portolan", "context": { "cluster": "portolan", "user": "user" } }],
+            "clusters": [{ "name": "portolan", "cluster": {
+                "server": format!("https://{}:6443", self.address),
+                "certificate-authority": self.folder().join(certificates::CA),
+            }}],
+            "users": [{ "name": "user", "user": { "token": token } }],
+        })
+    }
+
+    fn etcd(&self) -> Command {
+        let (clients, peers) = (self.url(2379), self.url(2380));
+        let mut etcd = self.binary.part("etcd");
+        etcd.arg("--unsafe-no-fsync") // it need not survive a power cut
+            .args(["--log-level", "warn"])
+            .arg("--data-dir")
+            .arg(self.folder().join("etcd"))
+            .args(["--listen-client-urls", &clients])
+            .args(["--advertise-client-urls", &clients])
+            .args(["--listen-peer-urls", &peers])
+            .args(["--initial-advertise-peer-urls", &peers])
+            .args(["--initial-cluster", &format!("default={peers}")]);
+        etcd
+    }
+
+    fn api_server(&self) -> Command {
+        let address = self.address.to_string();
+        let mut api = self.binary.part("kube-apiserver");
+        api.args(["--etcd-servers", &self.url(2379)])
+            .args(["--bind-address", &address, "--advertise-address", &address])
+            .args(["--secure-port", "6443"])
+            // Endpoints of loopback are not allowed; nothing here looks for `kubernetes`.
+            .args(["--endpoint-reconciler-type", "none"])
+            .args(["--service-cluster-ip-range", SERVICE_CIDRS])
+            .args(["--authorization-mode", "RBAC"])
+            .args(["--service-account-issuer", "https://kubernetes.default.svc"])
+            .args(["--audit-log-mode", "blocking"]) // no line is lost, none comes late
+            .args(["--kubelet-preferred-address-types", "InternalIP"]);
+        for (flag, file) in [
+            ("--cert-dir", ""),
+            ("--tls-cert-file", certificates::CERTIFICATE),
+            ("--tls-private-key-file", certificates::KEY),
+            (
+                "--service-account-key-file",
+                certificates::SERVICE_ACCOUNT_PUBLIC_KEY,
+            ),
+            (
+                "--service-account-signing-key-file",
+                certificates::SERVICE_ACCOUNT_KEY,
+            ),
+            ("--token-auth-file", "tokens.csv"),
+            ("--audit-policy-file", "audit-policy.yaml"),
+            ("--audit-log-path", "audit.log"),
+        ] {
+            api.arg(flag).arg(self.folder().join(file));
+        }
+        api
+    }
+
+    fn controller_manager(&self) -> Command {
+        let mut manager = self.binary.part("kube-controller-manager");
+        manager
+            .args(["--use-service-account-credentials", "--leader-elect=false"])
+            .args(["--bind-address", &self.address.to_string()]);
+        for (flag, file) in [
+            ("--kubeconfig", "kubeconfig"),
+            ("--cert-dir", ""),
+            ("--root-ca-file", certificates::CA),
+            (
+                "--service-account-private-key-file",
+                certificates::SERVICE_ACCOUNT_KEY,
+            ),
+        ] {
+            manager.arg(flag).arg(self.folder().join(file));
+        }
+        manager
+    }
+
+    /// Waits until the API server says that all its start hooks have run.
+    async fn ready(&mut self) -> Result<()> {
+        let client = self.client().await?;
+        let start = Instant::now();
+        loop {
+            let request = http_get("/readyz")?;
+            let answer = tokio::time::timeout(PATIENCE, client.request_text(request)).await?;
+            let Err(error) = answer else { return Ok(()) };
+            if let Some(name) = self.keeper.ended().map(str::to_owned) {
+                bail!("{name} ended:\n{}", tail(&self.log(&name)?));
+            }
+            if start.elapsed() > PATIENCE {
+                let log = tail(&self.log("kube-apiserver")?);
+                return Err(error).with_context(|| format!("not ready in {PATIENCE:?}:\n{log}"));
+            }
+            tokio::time::sleep(PAUSE).await;
+        }
+    }
+
+    fn url(&self, port: u16) -> String {
+        format!("http://{}:{port}", self.address)
+    }
+}
+
+/// A loopback address that nobody else uses, so that every control plane has the usual ports and
+/// none loses the race for a free one: all of 127.0.0.0/8 is this machine (RFC 1122 3.2.1.3).
+fn loopback() -> IpAddr {
+    let byte = || fastrand::u8(1..=254);
+    IpAddr::V4(Ipv4Addr::new(127, byte(), byte(), byte()))
+}
+
+/// 128 bits that no other user of this machine can guess.
+fn word() -> Result<String> {
+    let mut bytes = [0; 16];
+    fs::File::open("/dev/urandom")?.read_exact(&mut bytes)?;
+    Ok(format!("{:032x}", u128::from_ne_bytes(bytes)))
+}
+
+fn http_get(path: &str) -> Result<http::Request<Vec<u8>>> {
+    Ok(http::Request::get(path).body(Vec::new())?)
+}
+
+/// The end of a log: what went wrong is there.
+fn tail(log: &str) -> String {
+    let lines: Vec<&str> = log.lines().collect();
+    let from = lines.len().saturating_sub(15);
+    lines.get(from..).unwrap_or_default().join("\n")
+}

@@ -1,0 +1,206 @@
+//! The real controller on the real control plane: every sentence of [`tests::suite`], then what
+//! only the audit log, CEL's cost and kubectl can show.
+
+#![expect(clippy::unwrap_used, clippy::panic, reason = "test code")]
+
+mod common;
+
+use std::time::Duration;
+
+use cluster::{AuditLine, ControlPlane, Options};
+use common::real;
+use controller::shell::{self, USER_AGENT};
+use devapi::faults::Faults;
+use serde_json::{Value, json};
+use tests::{
+    cluster::{Cluster, addresses},
+    fixtures::{bare, default_class, pool, with},
+    for_every_sentence,
+    stage::{Running, Stage},
+    suite,
+};
+use tower::Layer as _;
+
+/// How long nothing may be written before the cluster counts as settled.
+const QUIET: Duration = Duration::from_secs(3);
+
+/// As on devapi, but clusterIPs and nodePorts are the API server's.
+async fn stage(plane: &ControlPlane) -> Stage {
+    let faults = Faults::new(7);
+    let real = shell::client(plane.config().await.unwrap()).unwrap();
+    let send = tower::service_fn(move |request| {
+        let real = real.clone();
+        async move { real.send(request).await }
+    });
+    let client = shell::client_over(faults.layer(send), "default");
+    let cluster = Cluster::new(plane.client().await.unwrap(), QUIET, false);
+    cluster.install().await;
+    cluster.create(default_class()).await;
+    Stage {
+        cluster,
+        faults,
+        client,
+        api: None,
+    }
+}
+
+macro_rules! each {
+    ($($sentence:ident)*) => { $(
+        #[tokio::test]
+        #[ignore = "real Kubernetes: cargo xtask cluster build, then cargo test -p cluster -- --ignored"]
+        async fn $sentence() {
+            let real = real(Options::default()).await;
+            suite::$sentence(stage(&real.plane).await).await;
+        }
+    )* };
+}
+
+for_every_sentence!(each);
+
+fn lb(name: &str) -> Value {
+    with(
+        bare(name, "LoadBalancer"),
+        "/spec/allocateLoadBalancerNodePorts",
+        json!(false),
+    )
+}
+
+/// What the controller has written, by the log of the API server: Leases aside.
+fn writes(plane: &ControlPlane) -> Vec<AuditLine> {
+    let ours = |line: &AuditLine| line.user_agent == USER_AGENT && line.is_write();
+    let mut lines = plane.audit().unwrap();
+    lines.retain(|line| ours(line) && line.resource() != "leases");
+    lines
+}
+
+fn kubectl(plane: &ControlPlane, arguments: &[&str]) -> String {
+    let output = plane.kubectl().args(arguments).output().unwrap();
+    let text = String::from_utf8(output.stdout).unwrap();
+    let errors = String::from_utf8_lossy(&output.stderr);
+    assert!(output.status.success(), "{arguments:?}: {text}{errors}");
+    text
+}
+
+#[tokio::test]
+#[ignore = "real Kubernetes: cargo xtask cluster build, then cargo test -p cluster -- --ignored"]
+async fn the_real_api_server_accepts_the_cost_of_our_rules_and_names_no_fault_in_a_schema() {
+    let real = real(Options::default()).await;
+    let on = stage(&real.plane).await;
+    for crd in on.cluster.all("CustomResourceDefinition").await {
+        let name = &crd["metadata"]["name"];
+        on.cluster
+            .until("established", async |cluster| {
+                let key = name.as_str().unwrap();
+                let crd = cluster.get("CustomResourceDefinition", key).await.unwrap();
+                let conditions = crd["status"]["conditions"].as_array().unwrap();
+                conditions
+                    .iter()
+                    .any(|c| c["type"] == "Established" && c["status"] == "True")
+            })
+            .await;
+        let conditions = crd["status"]["conditions"].as_array().unwrap();
+        let fault = conditions
+            .iter()
+            .find(|c| c["type"] == "NonStructuralSchema");
+        assert_eq!(fault, None, "{name}");
+    }
+}
+
+#[tokio::test]
+#[ignore = "real Kubernetes: cargo xtask cluster build, then cargo test -p cluster -- --ignored"]
+async fn the_audit_log_shows_one_status_write_for_each_service_and_none_after_a_restart() {
+    let real = real(Options::default()).await;
+    let on = stage(&real.plane).await;
+    on.create([pool("public", &["192.0.2.0/24"])]).await;
+    for number in 0..20 {
+        on.create([lb(&format!("s{number}"))]).await;
+    }
+    let running = on.start("one");
+    for number in 0..20 {
+        let name = format!("s{number}");
+        on.cluster
+            .until_service(&name, "has an address", |o| addresses(o).len() == 1)
+            .await;
+    }
+    on.cluster.settled().await;
+    running.stop().await;
+    let first = writes(&real.plane);
+    let status = first.iter().filter(|w| w.resource() == "services/status");
+    assert_eq!(status.count(), 20, "{first:#?}");
+    let mut again = on.start("two");
+    again.until("idle", |state| state.idle).await;
+    on.cluster.settled().await;
+    let second = writes(&real.plane);
+    assert_eq!(
+        second.len(),
+        first.len(),
+        "{:#?}",
+        second.get(first.len()..)
+    );
+    again.stop().await;
+}
+
+#[tokio::test]
+#[ignore = "real Kubernetes: cargo xtask cluster build, then cargo test -p cluster -- --ignored"]
+async fn two_controllers_without_a_lease_give_no_address_twice() {
+    let real = real(Options::default()).await;
+    let on = stage(&real.plane).await;
+    on.create([pool("public", &["192.0.2.0/27"])]).await;
+    let one = on.start("one");
+    let two = Running::start(
+        shell::client(real.plane.config().await.unwrap()).unwrap(),
+        shell::Options::single("two"),
+    );
+    for number in 0..32 {
+        on.create([lb(&format!("s{number}"))]).await;
+    }
+    for number in 0..32 {
+        let name = format!("s{number}");
+        on.cluster
+            .until_service(&name, "has an address", |o| addresses(o).len() == 1)
+            .await;
+    }
+    on.cluster.settled().await;
+    on.cluster.check().await;
+    one.stop().await;
+    two.stop().await;
+}
+
+#[tokio::test]
+#[ignore = "real Kubernetes: cargo xtask cluster build, then cargo test -p cluster -- --ignored"]
+async fn kubectl_describe_shows_why_a_service_waits() {
+    let real = real(Options::default()).await;
+    let on = stage(&real.plane).await;
+    let running = on.start("one");
+    on.create([lb("a")]).await;
+    on.cluster
+        .until("an Event tells it", async |cluster| {
+            cluster
+                .all("Event")
+                .await
+                .iter()
+                .any(|e| e["regarding"]["name"] == "a")
+        })
+        .await;
+    let told = kubectl(&real.plane, &["describe", "service", "a"]);
+    assert!(told.contains("Events:\n"), "{told}");
+    assert!(told.contains("Warning"), "{told}");
+    let shown = kubectl(&real.plane, &["get", "service", "a"]);
+    assert!(shown.contains("<pending>"), "{shown}");
+    running.stop().await;
+}
+
+#[tokio::test]
+#[ignore = "real Kubernetes: cargo xtask cluster build, then cargo test -p cluster -- --ignored"]
+async fn a_restarted_api_server_is_found_again() {
+    let mut real = real(Options::default()).await;
+    let on = stage(&real.plane).await;
+    on.create([pool("public", &["192.0.2.0/24"]), lb("a")])
+        .await;
+    let running = on.start("one");
+    on.cluster.until_address("a", "192.0.2.0").await;
+    real.plane.restart_api_server().await.unwrap();
+    on.create([lb("b")]).await;
+    on.cluster.until_address("b", "192.0.2.1").await;
+    on.fixed_point(running).await;
+}
