@@ -2,6 +2,14 @@
 //! against the embedded API server. Tests that need kubectl have it in their path: where there is
 //! none, `cargo xtask test` skips them and says so.
 
+#![allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::panic,
+    clippy::indexing_slicing,
+    reason = "test code: a broken assumption must end the test"
+)]
+
 use std::{
     io::Write as _,
     path::{Path, PathBuf},

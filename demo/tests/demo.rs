@@ -1,5 +1,13 @@
 //! README command 1, as a newcomer types it.
 
+#![allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::panic,
+    clippy::indexing_slicing,
+    reason = "test code: a broken assumption must end the test"
+)]
+
 use std::{
     io::{BufRead as _, BufReader},
     path::Path,

@@ -1,6 +1,14 @@
 //! What the engine does for users, on the simulated world: one sentence, one test. Every history
 //! ends in a fixed point: [`World::settle`] runs on until a resync later nothing has been written.
 
+#![allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::panic,
+    clippy::indexing_slicing,
+    reason = "test code: a broken assumption must end the test"
+)]
+
 use controller::core::effect::Kind;
 use serde_json::{Value, json};
 use tests::{

@@ -1,7 +1,13 @@
 //! The real controller over the embedded API server, on a paused clock: first the sentences that hold
 //! on any API server ([`tests::suite`]), then what only this one can show.
 
-#![expect(clippy::unwrap_used, clippy::indexing_slicing, reason = "test code")]
+#![allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::panic,
+    clippy::indexing_slicing,
+    reason = "test code: a broken assumption must end the test"
+)]
 
 use std::time::Duration;
 

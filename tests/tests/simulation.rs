@@ -1,6 +1,14 @@
 //! G1 under everything that may go wrong: N writers that all believe they lead, stale caches, lost
 //! and late replies, conflicts, crashes at every step, users who change their minds. Many seeds.
 
+#![allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::panic,
+    clippy::indexing_slicing,
+    reason = "test code: a broken assumption must end the test"
+)]
+
 use std::time::Duration;
 
 use controller::core::effect::Kind;

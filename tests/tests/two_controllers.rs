@@ -1,6 +1,14 @@
 //! Two real controllers that both believe they lead, on one embedded API server, one of them with a
 //! stale view: no number is ever shown by two Services, and they end in one fixed point.
 
+#![allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::panic,
+    clippy::indexing_slicing,
+    reason = "test code: a broken assumption must end the test"
+)]
+
 use std::{
     sync::{Arc, Mutex},
     time::Duration,
@@ -14,11 +22,10 @@ use tests::{
 };
 use tower::Layer as _;
 
-async fn rivals(seed: u64, services: u64, steps: usize) {
+async fn rivals(seed: u64, addresses: &[&str], services: u64, steps: usize) {
     let on = Stage::devapi().await;
     let mut rng = fastrand::Rng::with_seed(seed);
-    on.create([pool("public", &["192.0.2.0/25", "2001:db8::/120"])])
-        .await;
+    on.create([pool("public", addresses)]).await;
     let late = Arc::new(Mutex::new(fastrand::Rng::with_seed(seed)));
     let stale = watching(
         on.faults
@@ -82,13 +89,13 @@ async fn rivals(seed: u64, services: u64, steps: usize) {
 
 #[tokio::test(start_paused = true)]
 async fn two_leaders_never_give_one_number_twice() {
-    rivals(1, 300, 900).await;
+    rivals(1, &["192.0.2.0/25", "2001:db8::/120"], 300, 600).await;
 }
 
 #[tokio::test(start_paused = true)]
 async fn two_leaders_agree_where_numbers_are_scarce() {
-    for seed in 2..6 {
+    for seed in 2..5 {
         println!("seed {seed}");
-        rivals(seed, 30, 250).await;
+        rivals(seed, &["192.0.2.0/28"], 30, 100).await;
     }
 }

@@ -82,13 +82,14 @@ fn held(last: u128, holder: Holder) -> Claims {
 }
 
 fn fates(changes: &[Change]) -> Vec<Fate> {
-    changes
-        .iter()
-        .filter_map(|change| match change {
-            Change::Ended(_, fate) => Some(*fate),
-            _ => None,
-        })
-        .collect()
+    let fate = |change: &Change| {
+        if let Change::Ended(_, fate) = change {
+            Some(*fate)
+        } else {
+            None
+        }
+    };
+    changes.iter().filter_map(fate).collect()
 }
 
 /// A ledger that has committed one claim as version 1.
