@@ -8,6 +8,11 @@
     clippy::indexing_slicing,
     reason = "test code: a broken assumption must end the test"
 )]
+#![expect(
+    clippy::expect_used,
+    clippy::indexing_slicing,
+    reason = "test code; JSON indexing yields null"
+)]
 
 use std::{
     sync::{Arc, Mutex},
