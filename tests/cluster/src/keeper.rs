@@ -123,3 +123,48 @@ impl Drop for Keeper {
         let _ = self.shell.wait(); // it removes the folder
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::os::unix::process::ExitStatusExt as _;
+
+    fn sleeping() -> Keeper {
+        let mut keeper = Keeper::new().unwrap();
+        let mut sleep = Command::new("sleep");
+        sleep.arg("600");
+        keeper.start("sleep", sleep).unwrap();
+        keeper
+    }
+
+    #[test]
+    fn when_we_are_gone_the_shell_kills_the_children_and_removes_the_folder() {
+        let mut keeper = sleeping();
+        keeper.pipe = None; // as the kernel does when we end, however we end
+        assert!(keeper.shell.wait().unwrap().success());
+        let (_, child) = keeper.children.first_mut().unwrap();
+        assert_eq!(child.wait().unwrap().signal(), Some(9));
+        assert!(!keeper.folder().exists());
+    }
+
+    #[test]
+    fn a_drop_leaves_neither_process_nor_folder() {
+        let keeper = sleeping();
+        let folder = keeper.folder().to_owned();
+        let processes = [keeper.pid("sleep").unwrap(), keeper.shell.id()];
+        drop(keeper);
+        assert!(!folder.exists());
+        for pid in processes {
+            assert!(!Path::new(&format!("/proc/{pid}")).exists());
+        }
+    }
+
+    #[test]
+    fn a_child_that_is_stopped_is_forgotten_and_may_be_started_again() {
+        let mut keeper = sleeping();
+        keeper.stop("sleep").unwrap();
+        assert_eq!(keeper.pid("sleep"), None);
+        keeper.start("sleep", Command::new("true")).unwrap();
+        assert!(keeper.pid("sleep").is_some());
+    }
+}

@@ -86,24 +86,25 @@ fn kubectl(plane: &ControlPlane, arguments: &[&str]) -> String {
 async fn the_real_api_server_accepts_the_cost_of_our_rules_and_names_no_fault_in_a_schema() {
     let real = real(Options::default()).await;
     let on = stage(&real.plane).await;
+    let condition = |crd: &Value, of: &str| {
+        let conditions = crd["status"]["conditions"].as_array().cloned();
+        let mut conditions = conditions.unwrap_or_default().into_iter();
+        conditions.find(|condition| condition["type"] == of)
+    };
+    let mut names = Vec::new();
     for crd in on.cluster.all("CustomResourceDefinition").await {
-        let name = &crd["metadata"]["name"];
+        let name = crd["metadata"]["name"].as_str().unwrap().to_owned();
         on.cluster
-            .until("established", async |cluster| {
-                let key = name.as_str().unwrap();
-                let crd = cluster.get("CustomResourceDefinition", key).await.unwrap();
-                let conditions = crd["status"]["conditions"].as_array().unwrap();
-                conditions
-                    .iter()
-                    .any(|c| c["type"] == "Established" && c["status"] == "True")
+            .until(&format!("{name} is established"), async |cluster| {
+                let crd = cluster.get("CustomResourceDefinition", &name).await;
+                condition(&crd.unwrap(), "Established").is_some_and(|c| c["status"] == "True")
             })
             .await;
-        let conditions = crd["status"]["conditions"].as_array().unwrap();
-        let fault = conditions
-            .iter()
-            .find(|c| c["type"] == "NonStructuralSchema");
-        assert_eq!(fault, None, "{name}");
+        let crd = on.cluster.get("CustomResourceDefinition", &name).await;
+        assert_eq!(condition(&crd.unwrap(), "NonStructuralSchema"), None);
+        names.push(name);
     }
+    assert_eq!(names.len(), 4, "{names:?}");
 }
 
 #[tokio::test]
