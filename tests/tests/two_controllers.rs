@@ -94,7 +94,7 @@ async fn rivals(seed: u64, addresses: &[&str], services: u64, steps: usize) {
 
 #[tokio::test(start_paused = true)]
 async fn two_leaders_never_give_one_number_twice() {
-    rivals(1, &["192.0.2.0/25", "2001:db8::/120"], 300, 600).await;
+    rivals(1, &["192.0.2.0/25", "2001:db8::/120"], 150, 300).await;
 }
 
 #[tokio::test(start_paused = true)]
