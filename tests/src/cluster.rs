@@ -12,7 +12,7 @@ use crds::AllocationBlock;
 use http::{Method, Request};
 use kube::Client;
 use model::{Number, Use};
-use serde_json::Value;
+use serde_json::{Value, json};
 
 use crate::fixtures;
 
@@ -405,7 +405,12 @@ impl Cluster {
         let missing: Vec<_> = shown.difference(&held).collect();
         assert!(missing.is_empty(), "shown but not held: {missing:?}");
         let leaked: Vec<_> = held.difference(&shown).collect();
-        assert!(leaked.is_empty(), "held but not shown: {leaked:?}");
+        if let Some((_, uid, _)) = leaked.first() {
+            let services = self.all("Service").await;
+            let of = services.iter().find(|o| o["metadata"]["uid"] == json!(uid));
+            let blocks = Value::from(self.all("AllocationBlock").await);
+            panic!("held but not shown: {leaked:?} of {of:?} in {blocks}");
+        }
     }
 }
 

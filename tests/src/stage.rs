@@ -1,7 +1,7 @@
 //! A cluster with its controllers: the real [`controller::shell::run`] in process, behind a layer
 //! that injects faults and logs every request.
 
-use std::time::Duration;
+use std::time::{Duration, SystemTime};
 
 use bytes::Bytes;
 use controller::shell::{self, Election, Error, Options, State};
@@ -17,6 +17,7 @@ use serde_json::Value;
 use tokio::{
     sync::{oneshot, watch},
     task::JoinHandle,
+    time::Instant,
 };
 use tower::{BoxError, Layer as _, Service, ServiceExt as _};
 
@@ -92,7 +93,7 @@ impl Stage {
 
     /// Starts a controller that leads without a lease.
     pub fn start(&self, identity: &str) -> Running {
-        Running::start(self.client.clone(), Options::single(identity))
+        Running::start(self.client.clone(), options(identity))
     }
 
     /// Starts a controller that campaigns for the lease.
@@ -105,7 +106,7 @@ impl Stage {
             client,
             Options {
                 election: Some(election),
-                ..Options::single(identity)
+                ..options(identity)
             },
         )
     }
@@ -133,6 +134,27 @@ impl Stage {
         assert_eq!(after, before);
         again.stop().await;
     }
+}
+
+/// The only process, with the wall clock of the runtime: where that is paused, the seconds that
+/// conditions show go by as fast as the timers, or a fence (which moves only such a time) would find
+/// the same second for ever.
+pub fn options(identity: &str) -> Options {
+    Options {
+        wall,
+        ..Options::single(identity)
+    }
+}
+
+fn wall() -> i64 {
+    thread_local! {
+        // Each paused clock lives on the thread of its test.
+        static BEGAN: (Instant, u64) = (
+            Instant::now(),
+            SystemTime::UNIX_EPOCH.elapsed().map_or(0, |since| since.as_secs()),
+        );
+    }
+    BEGAN.with(|(began, at)| i64::try_from(at + began.elapsed().as_secs()).unwrap_or(i64::MAX))
 }
 
 /// `patch services/a/status`.

@@ -11,14 +11,14 @@
 
 use std::time::Duration;
 
-use controller::shell::{Options, State, client_over};
+use controller::shell::{State, client_over};
 use devapi::faults::{Fault, Faults, Match};
 use serde_json::{Value, json};
 use tests::{
     cluster::addresses,
     fixtures::{bare, pool, with},
     for_every_sentence,
-    stage::{Running, Stage, watching},
+    stage::{Running, Stage, options, watching},
     suite,
 };
 use tower::Layer as _;
@@ -162,7 +162,7 @@ async fn an_object_that_cannot_be_parsed_stops_nobody_and_is_served_when_it_can_
                 .into(),
         )
     });
-    let mut running = Running::start(client, Options::single("one"));
+    let mut running = Running::start(client, options("one"));
     on.cluster.until_address("good", "192.0.2.0").await;
     running.until("idle", |state| state.idle).await;
     on.cluster.settled().await;

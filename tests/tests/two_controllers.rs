@@ -23,7 +23,7 @@ use controller::shell::Options;
 use serde_json::json;
 use tests::{
     fixtures::{bare, pool},
-    stage::{Running, Stage, watching},
+    stage::{Running, Stage, options, watching},
 };
 use tower::Layer as _;
 
@@ -45,7 +45,7 @@ async fn rivals(seed: u64, addresses: &[&str], services: u64, steps: usize) {
         stale,
         Options {
             seed: 1,
-            ..Options::single("two")
+            ..options("two")
         },
     );
     for step in 0..steps {
