@@ -28,7 +28,7 @@ use std::{
     time::{Duration, Instant},
 };
 
-use allocator::{Admission, Allocator, Pool, RangeSet, Request, Strategy, block::Holder};
+use allocator::{Allocator, Pool, RangeSet, Request, block::Holder};
 use model::{Family, Labels, Number, ServiceKey, Space, Uid, Use};
 use serde_json::{Value, json};
 
@@ -245,24 +245,9 @@ impl Case {
 
 fn pool(name: &str, v4: RangeSet, v6: RangeSet) -> Pool {
     Pool {
-        name: name.into(),
-        created: 0,
-        uid: name.into(),
-        usage: Use::LoadBalancer,
         v4,
         v6,
-        ports: RangeSet::default(),
-        reserved_v4: RangeSet::default(),
-        reserved_v6: RangeSet::default(),
-        excluded_ports: RangeSet::default(),
-        auto_assign: true,
-        priority: 0,
-        disabled: false,
-        admission: Admission::default(),
-        enforce: false,
-        strategy: Strategy::LowestFree,
-        retain_for: None,
-        avoid_buggy_ips: false,
+        ..Pool::new(name, Use::LoadBalancer)
     }
 }
 

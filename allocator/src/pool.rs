@@ -201,6 +201,30 @@ const fn buggy_below(end: u128) -> u128 {
 }
 
 impl Pool {
+    /// A pool that has no numbers yet and everything else as the resources' defaults say.
+    pub fn new(name: &str, usage: Use) -> Self {
+        Self {
+            name: name.into(),
+            created: 0,
+            uid: Uid::from(""),
+            usage,
+            v4: RangeSet::default(),
+            v6: RangeSet::default(),
+            ports: RangeSet::default(),
+            reserved_v4: RangeSet::default(),
+            reserved_v6: RangeSet::default(),
+            excluded_ports: RangeSet::default(),
+            auto_assign: true,
+            priority: 0,
+            disabled: false,
+            admission: Admission::default(),
+            enforce: false,
+            strategy: Strategy::LowestFree,
+            retain_for: None,
+            avoid_buggy_ips: false,
+        }
+    }
+
     /// The ranges of one space, as the user wrote them.
     pub const fn ranges(&self, space: Space) -> &RangeSet {
         match space {

@@ -179,7 +179,12 @@ impl Store {
             }
             Effect::ReadBlock { id } => Input::BlockRead {
                 id: *id,
-                result: Ok(self.get(Kind::Block, &id.name()).map(|o| block(o).unwrap())),
+                result: match self.get(Kind::Block, &id.name()) {
+                    None => Ok(None),
+                    Some(object) => block(object)
+                        .map(Some)
+                        .ok_or_else(|| Failure::Unknown("unreadable".to_owned())),
+                },
             },
             Effect::Emit(note) => {
                 self.count("event");

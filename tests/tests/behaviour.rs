@@ -45,6 +45,17 @@ fn settle(world: &mut World) {
     );
 }
 
+/// Everything that can happen at once, once; the clock stands.
+fn turn(world: &mut World) {
+    for kind in Kind::ALL {
+        while world.deliver(0, kind) {}
+    }
+    world.poll(0);
+    world.tick += 1_000;
+    while world.serve() {}
+    while world.receive(0) {}
+}
+
 fn writes(world: &World, what: &str) -> u64 {
     world.store.writes.get(what).copied().unwrap_or_default()
 }
@@ -484,13 +495,7 @@ fn a_retained_number_waits_for_its_former_owner() {
     world.store.create(load_balancer("b"));
     // Not settle(): that would wait for the retention to run out.
     for _ in 0..50 {
-        for kind in Kind::ALL {
-            while world.deliver(0, kind) {}
-        }
-        world.poll(0);
-        world.tick += 1_000;
-        while world.serve() {}
-        while world.receive(0) {}
+        turn(&mut world);
     }
     assert_eq!(
         address(&world, "b").as_deref(),
@@ -599,6 +604,35 @@ fn a_damaged_block_is_reported_and_nothing_is_given_from_it() {
     world.settle();
     assert_eq!(address(&world, "a").as_deref(), Some("192.0.2.0"));
     assert_eq!(address(&world, "b").as_deref(), Some("198.51.100.0"));
+}
+
+#[test]
+fn what_is_deleted_while_its_block_is_damaged_is_released_once_the_block_is_mended() {
+    let mut world = settled(vec![
+        pool("public", &["192.0.2.0/24"]),
+        load_balancer("a"),
+        load_balancer("b"),
+    ]);
+    let good = world.store.get(Kind::Block, "v4-192-0-2-0").unwrap()["spec"]["claims"].clone();
+    // One damage that a record can be made of, and one that not even serde can read.
+    for damage in [json!("not an address"), json!(7)] {
+        world.store.edit(Kind::Block, "v4-192-0-2-0", |o| {
+            o["spec"]["claims"][0]["number"] = damage.clone();
+        });
+        for _ in 0..20 {
+            turn(&mut world);
+        }
+        world.store.delete(Kind::Service, "default/a");
+        for _ in 0..100 {
+            turn(&mut world);
+            world.clock += std::time::Duration::from_secs(1);
+        }
+        world.store.edit(Kind::Block, "v4-192-0-2-0", |o| {
+            o["spec"]["claims"] = good.clone();
+        });
+        settle(&mut world);
+        assert_eq!(world.claims().len(), 1, "{damage}: {:?}", world.claims());
+    }
 }
 
 #[test]

@@ -11,24 +11,9 @@ fn pool(name: &str, addresses: &str) -> Pool {
     };
     let (v4, v6) = set(addresses);
     Pool {
-        name: name.into(),
-        created: 0,
-        uid: name.into(),
-        usage: Use::LoadBalancer,
         v4,
         v6,
-        ports: RangeSet::default(),
-        reserved_v4: RangeSet::default(),
-        reserved_v6: RangeSet::default(),
-        excluded_ports: RangeSet::default(),
-        auto_assign: true,
-        priority: 0,
-        disabled: false,
-        admission: Admission::default(),
-        enforce: false,
-        strategy: Strategy::LowestFree,
-        retain_for: None,
-        avoid_buggy_ips: false,
+        ..Pool::new(name, Use::LoadBalancer)
     }
 }
 

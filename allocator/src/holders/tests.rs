@@ -1,6 +1,5 @@
 use super::*;
 use crate::{
-    Admission, Strategy,
     sharing::{Sharing, Terms},
 };
 use model::TrafficPolicy;
@@ -12,24 +11,9 @@ fn range(first: &str, last: &str) -> RangeSet {
 
 fn pool(name: &str, created: i64, v4: RangeSet) -> Pool {
     Pool {
-        name: name.into(),
         created,
-        uid: name.into(),
-        usage: Use::LoadBalancer,
         v4,
-        v6: RangeSet::default(),
-        ports: RangeSet::default(),
-        reserved_v4: RangeSet::default(),
-        reserved_v6: RangeSet::default(),
-        excluded_ports: RangeSet::default(),
-        auto_assign: true,
-        priority: 0,
-        disabled: false,
-        admission: Admission::default(),
-        enforce: false,
-        strategy: Strategy::LowestFree,
-        retain_for: None,
-        avoid_buggy_ips: false,
+        ..Pool::new(name, Use::LoadBalancer)
     }
 }
 

@@ -158,13 +158,9 @@ fn held(snapshot: &Snapshot<'_>, usage: impl Fn(Use) -> bool) -> Vec<Wanted> {
 
 /// Whether a pool for this use contains the number.
 pub fn pool_contains(allocator: &Allocator, number: Number, usage: Use) -> bool {
-    let usage = match usage {
-        Use::HealthCheckNodePort => Use::NodePort,
-        Use::NodePort | Use::ClusterIp | Use::LoadBalancer => usage,
-    };
     allocator
         .pools_containing(number)
-        .any(|pool| pool.usage == usage)
+        .any(|pool| pool.serves(usage))
 }
 
 /// The external address of a Service of type LoadBalancer.

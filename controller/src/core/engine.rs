@@ -13,13 +13,13 @@ use std::{
 };
 
 use allocator::{
-    Admission, Allocator, Pool, RangeSet, Strategy,
+    Allocator, Pool, RangeSet,
     block::{BlockId, Claim, Holder},
 };
 use model::{Family, Number, Reason, ServiceKey, Uid, Use};
 
 use super::{
-    decide::{self, Address, Decision, Snapshot, Wanted},
+    decide::{self, Address, Snapshot, Wanted},
     effect::{Effect, EventNote, Failure, Input, Kind, Now, Observed, Pass, ServicePatch},
     index::{ClassMatch, Index},
     ledger::{Change, Fate, Ledger, Op, newer},
@@ -202,12 +202,6 @@ impl Engine {
     /// Whether nothing is under way or due now: the fixed point, once everything is synced.
     pub fn is_idle(&self) -> bool {
         self.passes.is_empty() && !self.queue.has_ready() && !self.statuses_dirty
-    }
-
-    /// What DECIDE says of a Service now, without doing anything.
-    pub fn explain(&self, key: &ServiceKey, now: Now) -> Option<Decision> {
-        let record = self.index.service(key)?;
-        Some(decide::decide(&self.snapshot(record, now)))
     }
 
     /// Takes what happened.

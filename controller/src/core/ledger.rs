@@ -204,16 +204,6 @@ impl Ledger {
             .flat_map(|block| block.claims.iter().map(|(number, claim)| (*number, claim)))
     }
 
-    /// How many blocks are known.
-    pub fn len(&self) -> usize {
-        self.blocks.len()
-    }
-
-    /// Whether no block is known.
-    pub fn is_empty(&self) -> bool {
-        self.blocks.is_empty()
-    }
-
     /// The ids of all blocks that exist, as far as known.
     pub fn existing(&self) -> Vec<BlockId> {
         self.blocks
@@ -251,8 +241,6 @@ impl Ledger {
         let block = self.blocks.entry(id).or_default();
         let news = block.damaged.as_ref() != Some(&why);
         block.damaged = Some(why.clone());
-        // What its version is only a readable one can say.
-        block.uncertain = true;
         news.then_some(Change::Damaged(id, why))
             .into_iter()
             .collect()
@@ -287,11 +275,6 @@ impl Ledger {
             if block.flight.is_some() || block.reading || block.not_before > now.mono {
                 continue;
             }
-            if block.uncertain {
-                block.reading = true;
-                effects.push(Effect::ReadBlock { id });
-                continue;
-            }
             if block.damaged.is_some() {
                 changes.extend(
                     block
@@ -299,6 +282,11 @@ impl Ledger {
                         .drain(..)
                         .map(|op| Change::Ended(op, Fate::Damaged)),
                 );
+            }
+            if block.uncertain {
+                block.reading = true;
+                effects.push(Effect::ReadBlock { id });
+                continue;
             }
             if block.pending.is_empty() {
                 self.busy.remove(&id);

@@ -6,7 +6,7 @@ use allocator::{
 };
 use crds::Counts;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Condition;
-use model::{Reason, Space};
+use model::Reason;
 use serde_json::{Value, json};
 
 use super::{
@@ -35,14 +35,9 @@ fn counts(usage: UsageCounts) -> Option<Counts> {
 
 /// Whether a block has numbers of the pool.
 fn covers(pool: &Pool, id: BlockId) -> bool {
-    let ranges = match id.space {
-        Space::V4 => &pool.v4,
-        Space::V6 => &pool.v6,
-        Space::Port => &pool.ports,
-    };
     let first = id.first().value;
     let last = first.saturating_add(BLOCK_SIZE - 1);
-    ranges
+    pool.ranges(id.space)
         .ranges()
         .iter()
         .any(|(from, to)| *from <= last && *to >= first)

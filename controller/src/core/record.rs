@@ -3,8 +3,10 @@
 
 use std::{net::IpAddr, sync::Arc};
 
-use allocator::block::{BlockId, Claims};
-use allocator::{Sharing, block::Claim};
+use allocator::{
+    Sharing,
+    block::{BlockId, Claims},
+};
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Condition;
 use model::{Family, Labels, Number, Port, Reason, ServiceKey, TrafficPolicy, Uid};
 
@@ -257,13 +259,5 @@ impl ServiceRecord {
     /// Whether it is to have clusterIPs.
     pub fn needs_cluster_ips(&self) -> bool {
         self.service_type != ServiceType::ExternalName && !self.headless
-    }
-}
-
-/// Whether a claim names this Uid among its holders.
-pub fn holds(claim: &Claim, uid: &Uid) -> bool {
-    match claim {
-        Claim::Held(holders) => holders.iter().any(|holder| holder.uid == *uid),
-        Claim::Retained { .. } => false,
     }
 }

@@ -88,9 +88,21 @@ impl Engine {
             Op::Release {
                 number, uid, usage, ..
             } => {
-                if fate == Fate::Committed && self.ledger.holder(number, &uid, usage).is_none() {
-                    self.counters.releases += 1;
-                    self.unhold(number, &uid, usage);
+                if fate == Fate::Committed {
+                    if self.ledger.holder(number, &uid, usage).is_none() {
+                        self.counters.releases += 1;
+                        self.unhold(number, &uid, usage);
+                    }
+                    return;
+                }
+                // The block cannot be read, or somebody renewed the claim: prove it once more later.
+                let holders = self.allocator.holders(number).iter();
+                let found = holders.into_iter().find(|holder| holder.uid == uid);
+                if let Some(key) = found.map(|holder| holder.service.clone()) {
+                    if self.index.service(&key).map(|record| &record.uid) != Some(&uid) {
+                        self.suspect(&key, &uid);
+                    }
+                    self.queue.push_at(&key, now.mono + SUSPECT_AFTER);
                 }
             }
             Op::Forget { .. } => {}

@@ -93,23 +93,8 @@ impl Engine {
 /// What Kubernetes would do with an empty nodePort where nobody says otherwise.
 fn default_node_ports() -> Pool {
     Pool {
-        name: DEFAULT_NODE_PORTS.into(),
         created: i64::MAX,
-        uid: Uid::from(""),
-        usage: Use::NodePort,
-        v4: RangeSet::default(),
-        v6: RangeSet::default(),
         ports: RangeSet::parse_ports(&[DEFAULT_NODE_PORT_RANGE.to_owned()]).unwrap_or_default(),
-        reserved_v4: RangeSet::default(),
-        reserved_v6: RangeSet::default(),
-        excluded_ports: RangeSet::default(),
-        auto_assign: true,
-        priority: 0,
-        disabled: false,
-        admission: Admission::default(),
-        enforce: false,
-        strategy: Strategy::LowestFree,
-        retain_for: None,
-        avoid_buggy_ips: false,
+        ..Pool::new(DEFAULT_NODE_PORTS, Use::NodePort)
     }
 }
