@@ -103,6 +103,16 @@ impl ApiError {
         )
     }
 
+    /// What a built-in kind says to a patch in a format it does not know; custom resources and other
+    /// verbs list what they accept.
+    pub(crate) fn unsupported_patch() -> Self {
+        Self::new(
+            StatusCode::UNSUPPORTED_MEDIA_TYPE,
+            "UnsupportedMediaType",
+            "415: Unsupported Media Type".to_owned(),
+        )
+    }
+
     pub(crate) fn internal(message: impl std::fmt::Display) -> Self {
         let message = format!("Internal error occurred: {message}");
         Self::new(StatusCode::INTERNAL_SERVER_ERROR, "InternalError", message)
@@ -175,6 +185,8 @@ impl std::fmt::Display for Qualified<'_> {
 pub(crate) enum Rule {
     Required,
     Invalid,
+    /// As `Invalid`, of an object or list, whose value is not printed.
+    InvalidObject,
     Duplicate,
     Forbidden,
     NotSupported,
@@ -186,7 +198,7 @@ impl Rule {
     fn reason(self) -> &'static str {
         match self {
             Self::Required => "FieldValueRequired",
-            Self::Invalid => "FieldValueInvalid",
+            Self::Invalid | Self::InvalidObject => "FieldValueInvalid",
             Self::Duplicate => "FieldValueDuplicate",
             Self::Forbidden => "FieldValueForbidden",
             Self::NotSupported => "FieldValueNotSupported",
@@ -277,6 +289,7 @@ impl FieldError {
             Rule::Duplicate => format!("Duplicate value: {value}"),
             Rule::NotSupported => format!("Unsupported value: {value}"),
             Rule::Invalid => format!("Invalid value: {value}"),
+            Rule::InvalidObject => "Invalid value".to_owned(),
         };
         if detail.is_empty() {
             head

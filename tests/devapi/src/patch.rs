@@ -42,7 +42,8 @@ impl Patch {
                 value: object()?,
                 custom,
             }),
-            _ => Err(ApiError::unsupported_media_type(ACCEPTED)),
+            _ if custom => Err(ApiError::unsupported_media_type(ACCEPTED)),
+            _ => Err(ApiError::unsupported_patch()),
         }
     }
 

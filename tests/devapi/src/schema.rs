@@ -91,7 +91,12 @@ impl Schema {
             } else {
                 path.to_owned()
             };
-            let value = Value::from(type_at(&self.raw, path));
+            let value = value_at(object, path).cloned().unwrap_or_default();
+            let rule = if rule == Rule::Invalid && (value.is_object() || value.is_array()) {
+                Rule::InvalidObject
+            } else {
+                rule
+            };
             errors.push(FieldError {
                 field,
                 rule,
@@ -378,24 +383,14 @@ pub(crate) fn join(path: &str, key: &str) -> String {
     }
 }
 
-/// The schema `type` at a field path: what Kubernetes prints as the value of a failed CEL rule.
-fn type_at(schema: &Value, path: &str) -> String {
-    let mut here = schema;
-    for part in path.split('.').filter(|p| !p.is_empty()) {
-        let (key, indexes) = part
-            .split_once('[')
-            .map_or((part, 0), |(k, rest)| (k, 1 + rest.matches('[').count()));
-        let next = here
-            .get("properties")
-            .and_then(|p| p.get(key))
-            .or_else(|| here.get("additionalProperties"));
-        here = next.unwrap_or(&Value::Null);
-        for _ in 0..indexes {
-            here = here.get("items").unwrap_or(&Value::Null);
-        }
-    }
-    here.get("type")
-        .and_then(Value::as_str)
-        .unwrap_or("object")
-        .to_owned()
+/// The value at a path such as `spec.parts[1].name`.
+fn value_at<'v>(object: &'v Value, path: &str) -> Option<&'v Value> {
+    let pointer = path.replace('[', ".").replace(']', "");
+    pointer
+        .split('.')
+        .filter(|part| !part.is_empty())
+        .try_fold(object, |here, part| match here {
+            Value::Array(items) => items.get(part.parse::<usize>().ok()?),
+            _ => here.get(part),
+        })
 }

@@ -279,7 +279,7 @@ async fn list_set_items_are_unique(p: &Probe<'_>) -> Outcome {
 
 async fn cel_rules_are_evaluated(p: &Probe<'_>) -> Outcome {
     let g = gadgets(p).await?;
-    let words = "spec: Invalid value: \"object\": thirteen brings bad luck";
+    let words = "spec: Invalid value: thirteen brings bad luck";
     let outcome = g.invalid(json!({"size": 13}), words).await;
     g.done(outcome).await
 }

@@ -138,11 +138,7 @@ async fn an_unknown_patch_format_is_refused(p: &Probe<'_>) -> Outcome {
             json!({}),
         )
         .await?;
-    refusal.says(
-        415,
-        "UnsupportedMediaType",
-        "the body of the request was in an unknown format",
-    )
+    refusal.says(415, "UnsupportedMediaType", "415: Unsupported Media Type")
 }
 
 async fn strategic_merge_knows_ports_by_port(p: &Probe<'_>) -> Outcome {
