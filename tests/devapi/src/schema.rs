@@ -389,8 +389,8 @@ fn value_at<'v>(object: &'v Value, path: &str) -> Option<&'v Value> {
     pointer
         .split('.')
         .filter(|part| !part.is_empty())
-        .try_fold(object, |here, part| match here {
-            Value::Array(items) => items.get(part.parse::<usize>().ok()?),
-            _ => here.get(part),
+        .try_fold(object, |here, part| match here.as_array() {
+            Some(items) => items.get(part.parse::<usize>().ok()?),
+            None => here.get(part),
         })
 }
