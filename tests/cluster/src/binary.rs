@@ -1,5 +1,6 @@
-//! The one program that is every part of Kubernetes: found in the cache or built with Go, once for
-//! every content of `k8s/`. A cold build takes several minutes, a later one is not needed.
+//! The one program that is every part of Kubernetes and helm, and the one that runs in test pods:
+//! found in the cache or built with Go, once for every content of `k8s/`. A cold build takes several
+//! minutes, a later one is not needed.
 
 use std::{
     fs::{self, File},
@@ -24,18 +25,18 @@ impl std::fmt::Display for NotAvailable {
 
 impl std::error::Error for NotAvailable {}
 
-/// The built program.
+/// The folder of the built programs.
 #[derive(Clone, Debug)]
 pub struct Binary(PathBuf);
 
 impl Binary {
-    /// The program in the cache.
+    /// The programs in the cache.
     ///
     /// # Errors
-    /// [`NotAvailable`] when it has not been built; the cache folder or `k8s/` cannot be read.
+    /// [`NotAvailable`] when they have not been built; the cache folder or `k8s/` cannot be read.
     pub fn cached() -> Result<Self> {
         let path = place()?;
-        if path.is_file() {
+        if path.is_dir() {
             return Ok(Self(path));
         }
         Err(NotAvailable(format!(
@@ -45,14 +46,14 @@ impl Binary {
         .into())
     }
 
-    /// The program in the cache, built first when it is not there. Blocks; two who ask at the same
+    /// The programs in the cache, built first when they are not there. Blocks; two who ask at the same
     /// time build once.
     ///
     /// # Errors
     /// [`NotAvailable`] without Go; otherwise when the build fails.
     pub fn build() -> Result<Self> {
         let path = place()?;
-        if path.is_file() {
+        if path.is_dir() {
             return Ok(Self(path));
         }
         let go = Command::new("go")
@@ -68,7 +69,7 @@ impl Binary {
         fs::create_dir_all(folder)?;
         let lock = File::create(folder.join("lock"))?;
         lock.lock()?;
-        if path.is_file() {
+        if path.is_dir() {
             return Ok(Self(path)); // another process has just built it
         }
         eprintln!(
@@ -77,13 +78,15 @@ impl Binary {
         );
         // Never a half-written program under the name that `cached` looks for.
         let unfinished = folder.join("unfinished");
+        fs::create_dir_all(&unfinished)?;
         let status = Command::new("go")
             .current_dir(source())
             .env("CGO_ENABLED", "0")
             .args(["build", "-mod=readonly", "-trimpath", "-ldflags"])
             .arg(stamps())
             .arg("-o")
-            .args([unfinished.as_os_str(), ".".as_ref()])
+            .arg(&unfinished)
+            .args([".", "./agnhost"])
             .stdin(Stdio::null())
             .status()?;
         ensure!(
@@ -94,15 +97,22 @@ impl Binary {
         Ok(Self(path))
     }
 
-    /// Where it lies.
+    /// Every part of Kubernetes, by its first argument.
     #[must_use]
-    pub fn path(&self) -> &Path {
-        &self.0
+    pub fn path(&self) -> PathBuf {
+        self.0.join("k8s")
     }
 
-    /// One of its parts: `etcd`, `kube-apiserver`, `kubectl`, ...
-    pub(crate) fn part(&self, name: &str) -> Command {
-        let mut command = Command::new(&self.0);
+    /// What runs in test pods: Kubernetes' own test image, as one static program.
+    #[must_use]
+    pub fn agnhost(&self) -> PathBuf {
+        self.0.join("agnhost")
+    }
+
+    /// One of its parts: `etcd`, `kube-apiserver`, `kubectl`, `helm`, ...
+    #[must_use]
+    pub fn part(&self, name: &str) -> Command {
+        let mut command = Command::new(self.path());
         command.arg(name).stdin(Stdio::null());
         command
     }
@@ -126,7 +136,7 @@ fn stamps() -> String {
     flags
 }
 
-/// `$XDG_CACHE_HOME/portolan/k8s-HASH/portolan-k8s`, the hash over what it is built from.
+/// `$XDG_CACHE_HOME/portolan/k8s-HASH/bin`, the hash over what it is built from.
 fn place() -> Result<PathBuf> {
     let cache = std::env::var_os("XDG_CACHE_HOME")
         .map(PathBuf::from)
@@ -134,7 +144,7 @@ fn place() -> Result<PathBuf> {
         .or_else(|| std::env::home_dir().map(|home| home.join(".cache")))
         .context("neither XDG_CACHE_HOME nor HOME is set")?;
     let mut hash = Fnv::default();
-    for name in ["go.mod", "go.sum", "main.go"] {
+    for name in ["go.mod", "go.sum", "main.go", "agnhost/main.go"] {
         let path = source().join(name);
         hash.add(&fs::read(&path).with_context(|| format!("cannot read {}", path.display()))?);
     }
@@ -142,7 +152,7 @@ fn place() -> Result<PathBuf> {
     Ok(cache
         .join("portolan")
         .join(format!("k8s-{:016x}", hash.0))
-        .join("portolan-k8s"))
+        .join("bin"))
 }
 
 /// FNV-1a, 64 bits: the same on every machine and in every version, unlike std's hashers.
