@@ -17,6 +17,12 @@ pub const VERSION: &str = "v1.37.2";
 #[derive(Debug)]
 pub struct NotAvailable(String);
 
+impl NotAvailable {
+    pub(crate) fn new(why: &str) -> Self {
+        Self(why.to_owned())
+    }
+}
+
 impl std::fmt::Display for NotAvailable {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         f.write_str(&self.0)

@@ -15,6 +15,10 @@ pub(crate) const CA: &str = "ca.crt";
 pub(crate) const CERTIFICATE: &str = "apiserver.crt";
 /// The API server's key.
 pub(crate) const KEY: &str = "apiserver.key";
+/// With which the API server shows a kubelet who it is.
+pub(crate) const CLIENT: &str = "apiserver-kubelet-client.crt";
+/// Its key.
+pub(crate) const CLIENT_KEY: &str = "apiserver-kubelet-client.key";
 /// Signs service account tokens.
 pub(crate) const SERVICE_ACCOUNT_KEY: &str = "sa.key";
 /// Verifies them; the API server cannot read it out of the private one in PKCS #8.
@@ -43,6 +47,15 @@ pub(crate) fn write(folder: &Path, addresses: &[IpAddr]) -> Result<()> {
     let key = KeyPair::generate()?;
     let server = server.signed_by(&key, &authority)?;
 
+    let mut client = CertificateParams::default();
+    (client.distinguished_name).push(DnType::CommonName, "kube-apiserver-kubelet-client");
+    (client.distinguished_name).push(DnType::OrganizationName, "system:masters");
+    client.extended_key_usages = vec![ExtendedKeyUsagePurpose::ClientAuth];
+    let client_key = KeyPair::generate()?;
+    let client = client.signed_by(&client_key, &authority)?;
+
+    fs::write(folder.join(CLIENT), client.pem())?;
+    fs::write(folder.join(CLIENT_KEY), client_key.serialize_pem())?;
     fs::write(folder.join(CA), authority.pem())?;
     fs::write(folder.join(CERTIFICATE), server.pem())?;
     fs::write(folder.join(KEY), key.serialize_pem())?;

@@ -13,13 +13,29 @@ use std::{
 use anyhow::{Context as _, Result};
 use tempfile::TempDir;
 
+/// In the folder: the cgroups to remove at the end, one per line, if any were made.
+pub(crate) const CGROUPS: &str = "cgroups";
+
 /// Every line read is the list of processes that live now, as they can be no other's: a process
-/// that we have waited for is no longer in it.
+/// that we have waited for is no longer in it. A process that dies leaves its cgroup and lets go of
+/// the folder a moment later: hence the few tries.
 const SCRIPT: &str = r#"trap '' INT TERM HUP
 pids=
 while read -r line; do pids=$line; done
 for pid in $pids; do kill -9 "$pid" 2>/dev/null; done
-rm -rf "$1" || { sleep 1; rm -rf "$1"; }"#;
+if [ -e "$1/cgroups" ]; then
+    while read -r cgroup; do
+        for try in 1 2 3 4 5 6 7 8 9 10; do
+            [ -d "$cgroup" ] || break
+            find "$cgroup" -depth -type d -exec rmdir {} + && break
+            sleep 0.2
+        done
+    done < "$1/cgroups"
+fi
+for try in 1 2 3 4 5; do
+    rm -rf "$1" && break
+    sleep 0.5
+done"#;
 
 /// A temporary folder and the processes that work in it. Dropping it ends both.
 #[derive(Debug)]

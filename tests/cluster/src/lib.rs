@@ -1,5 +1,6 @@
 //! A real Kubernetes for tests: upstream's own etcd, kube-apiserver and friends, on loopback, with
-//! generated certificates, RBAC and an audit log, in one temporary folder that goes away again.
+//! generated certificates, RBAC and an audit log, in one temporary folder that goes away again; and
+//! a lab with nodes, pods and a client outside.
 //!
 //! It decides nothing about Portolan: the same suites run on it and on the embedded API server,
 //! and where the two disagree this one is right.
@@ -8,8 +9,10 @@ mod audit;
 mod binary;
 mod certificates;
 mod keeper;
+pub mod lab;
 mod plane;
 
 pub use audit::{AuditLine, ObjectRef};
 pub use binary::{Binary, NotAvailable, VERSION};
+pub use lab::{Lab, LabOptions, ProxyMode};
 pub use plane::{ControlPlane, Options};

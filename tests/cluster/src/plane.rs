@@ -1,7 +1,9 @@
 //! etcd and kube-apiserver, and if asked for the controller manager, on a loopback address of
-//! their own. Ready within seconds; ended, with every file, when the value is dropped.
+//! their own or in a network of the lab. Ready within seconds; ended, with every file, when the
+//! value is dropped.
 
 use std::{
+    fmt::Write as _,
     fs,
     io::Read as _,
     net::{IpAddr, Ipv4Addr},
@@ -26,10 +28,13 @@ use crate::{
     binary::Binary,
     certificates,
     keeper::Keeper,
+    lab::{Sandbox, net, sandbox},
 };
 
 /// Where clusterIPs come from, IPv4 first: a Service that does not say gets IPv4 only.
 const SERVICE_CIDRS: &str = "10.96.0.0/16,fd00:10:96::/112";
+/// The clusterIP of the Service `kubernetes`.
+const KUBERNETES: IpAddr = IpAddr::V4(Ipv4Addr::new(10, 96, 0, 1));
 /// On two cores with everything else busy; 5 s when they are idle.
 const PATIENCE: Duration = Duration::from_secs(120);
 /// How often we ask whether it is ready.
@@ -57,9 +62,23 @@ pub struct Options {
 pub struct ControlPlane {
     keeper: Keeper,
     binary: Binary,
+    /// Where the API server listens.
     address: IpAddr,
+    /// Where we reach it: the same, or on loopback what is forwarded into the lab.
+    reached: IpAddr,
+    /// The namespaces in which the parts run; none: ours.
+    sandbox: Option<Sandbox>,
     /// The admin's bearer token.
     token: String,
+}
+
+/// Who a part of the cluster is: the user and groups that the API server's own roles are bound to.
+#[derive(Clone, Debug)]
+pub(crate) struct Identity {
+    /// The kubeconfig is `NAME.kubeconfig`.
+    pub(crate) name: String,
+    pub(crate) user: String,
+    pub(crate) group: &'static str,
 }
 
 impl ControlPlane {
@@ -78,23 +97,108 @@ impl ControlPlane {
     /// As [`start`](Self::start).
     pub async fn start_with(options: Options) -> Result<Self> {
         let binary = tokio::task::spawn_blocking(Binary::build).await??;
+        let address = loopback();
         let mut plane = Self {
             keeper: Keeper::new()?,
             binary,
-            address: loopback(),
+            address,
+            reached: address,
+            sandbox: None,
             token: word()?,
         };
-        plane.write_files()?;
-        let etcd = plane.etcd();
-        plane.keeper.start("etcd", etcd)?;
-        let api = plane.api_server();
-        plane.keeper.start("kube-apiserver", api)?;
-        plane.ready().await?;
+        plane.launch(&[]).await?;
         if options.controller_manager {
-            let manager = plane.controller_manager();
-            plane.keeper.start("kube-controller-manager", manager)?;
+            plane.start_controller_manager("kubeconfig")?;
         }
         Ok(plane)
+    }
+
+    /// In the network `plane` of a lab, which is reached through a forwarder on loopback, with a
+    /// kubeconfig for each of these.
+    pub(crate) async fn start_in(
+        sandbox: Sandbox,
+        keeper: Keeper,
+        identities: &[Identity],
+    ) -> Result<Self> {
+        let binary = tokio::task::spawn_blocking(Binary::build).await??;
+        let mut plane = Self {
+            keeper,
+            binary,
+            address: net::PLANE.into(),
+            reached: loopback(),
+            sandbox: Some(sandbox),
+            token: word()?,
+        };
+        let forwarder = plane.forwarder();
+        if let Some(forwarder) = forwarder {
+            plane.keeper.start("forwarder", forwarder)?;
+        }
+        plane.launch(identities).await?;
+        Ok(plane)
+    }
+
+    /// Writes every file, starts etcd and the API server, waits until that is ready.
+    async fn launch(&mut self, identities: &[Identity]) -> Result<()> {
+        self.write_files(identities)?;
+        let etcd = self.etcd();
+        self.keeper.start("etcd", etcd)?;
+        let api = self.api_server();
+        self.keeper.start("kube-apiserver", api)?;
+        self.ready().await
+    }
+
+    pub(crate) fn start_controller_manager(&mut self, kubeconfig: &str) -> Result<()> {
+        let manager = self.controller_manager(kubeconfig);
+        self.keeper.start("kube-controller-manager", manager)
+    }
+
+    pub(crate) fn start_scheduler(&mut self, kubeconfig: &str) -> Result<()> {
+        let mut scheduler = self.part("kube-scheduler");
+        scheduler
+            .args(["--leader-elect=false", "--bind-address", "127.0.0.1"])
+            .arg("--kubeconfig")
+            .arg(self.folder().join(kubeconfig));
+        self.keeper.start("kube-scheduler", scheduler)
+    }
+
+    /// What is started here ends with the control plane.
+    pub(crate) fn keeper(&mut self) -> &mut Keeper {
+        &mut self.keeper
+    }
+
+    /// The programs that it consists of.
+    pub(crate) fn binary(&self) -> &Binary {
+        &self.binary
+    }
+
+    /// One part, in the network where parts run.
+    fn part(&self, name: &str) -> Command {
+        match &self.sandbox {
+            None => self.binary.part(name),
+            Some(sandbox) => {
+                let program = self.binary.path();
+                let mut command = sandbox.command("plane", &program.to_string_lossy());
+                command.arg(name);
+                command
+            }
+        }
+    }
+
+    /// Brings connections from our loopback into the lab, each by a process of its own.
+    fn forwarder(&self) -> Option<Command> {
+        let network = self.sandbox.as_ref()?.network("plane");
+        let mut socat = Command::new("socat");
+        socat
+            .arg(format!(
+                "TCP-LISTEN:6443,bind={},reuseaddr,fork",
+                self.reached
+            ))
+            .arg(format!(
+                "EXEC:nsenter --net={} socat STDIO TCP\\:{}\\:6443",
+                network.display(),
+                self.address
+            ));
+        Some(socat)
     }
 
     /// The admin's kubeconfig.
@@ -108,7 +212,7 @@ impl ControlPlane {
     /// # Errors
     /// When its certificate cannot be read.
     pub async fn config_as(&self, token: &str) -> Result<kube::Config> {
-        let file: Kubeconfig = serde_json::from_value(self.kubeconfig_for(token))?;
+        let file: Kubeconfig = serde_json::from_value(self.kubeconfig_for(token, self.reached))?;
         let mut config =
             kube::Config::from_custom_kubeconfig(file, &KubeConfigOptions::default()).await?;
         config.proxy_url = None; // the environment's proxy does not know our loopback address
@@ -170,6 +274,17 @@ impl ControlPlane {
         command
     }
 
+    /// The real helm as admin; add arguments.
+    #[must_use]
+    pub fn helm(&self) -> Command {
+        let mut command = self.binary.part("helm");
+        command.env("KUBECONFIG", self.kubeconfig());
+        for folder in ["HELM_CACHE_HOME", "HELM_CONFIG_HOME", "HELM_DATA_HOME"] {
+            command.env(folder, self.folder().join("helm"));
+        }
+        command
+    }
+
     /// Every request answered until now. A line may come a moment after the answer.
     ///
     /// # Errors
@@ -200,10 +315,19 @@ impl ControlPlane {
         )?)
     }
 
+    /// The end of what it has printed.
+    pub(crate) fn last_words(&self, part: &str) -> Result<String> {
+        Ok(tail(&self.log(part)?))
+    }
+
     /// The process of this part, to measure or stop it.
     #[must_use]
     pub fn pid(&self, part: &str) -> Option<u32> {
-        self.keeper.pid(part)
+        let pid = self.keeper.pid(part)?;
+        match self.sandbox {
+            None => Some(pid),
+            Some(_) => sandbox::child_of(pid).ok(), // the first only entered the lab
+        }
     }
 
     /// The folder that holds everything and goes away.
@@ -212,27 +336,33 @@ impl ControlPlane {
         self.keeper.folder()
     }
 
-    fn write_files(&self) -> Result<()> {
-        certificates::write(self.folder(), &[self.address])?;
+    fn write_files(&self, identities: &[Identity]) -> Result<()> {
+        // Pods reach the API server by the first address of its Service CIDR.
+        certificates::write(self.folder(), &[self.address, self.reached, KUBERNETES])?;
         let write = |name: &str, text: &str| fs::write(self.folder().join(name), text);
         write("audit-policy.yaml", AUDIT_POLICY)?;
-        write(
-            "tokens.csv",
-            &format!("{},admin,admin,system:masters\n", self.token),
-        )?;
-        write("kubeconfig", &self.kubeconfig_for(&self.token).to_string())?;
+        let mut tokens = format!("{},admin,admin,system:masters\n", self.token);
+        for Identity { name, user, group } in identities {
+            let token = word()?;
+            writeln!(tokens, "{token},{user},{user},{group}")?;
+            let kubeconfig = self.kubeconfig_for(&token, self.address);
+            write(&format!("{name}.kubeconfig"), &kubeconfig.to_string())?;
+        }
+        write("tokens.csv", &tokens)?;
+        let admin = self.kubeconfig_for(&self.token, self.reached);
+        write("kubeconfig", &admin.to_string())?;
         Ok(())
     }
 
     /// JSON, which is YAML too.
-    fn kubeconfig_for(&self, token: &str) -> serde_json::Value {
+    fn kubeconfig_for(&self, token: &str, server: IpAddr) -> serde_json::Value {
         serde_json::json!({
             "apiVersion": "v1",
             "kind": "Config",
             "current-context": "portolan",
             "contexts": [{ "name": "portolan", "context": { "cluster": "portolan", "user": "user" } }],
             "clusters": [{ "name": "portolan", "cluster": {
-                "server": format!("https://{}:6443", self.address),
+                "server": format!("https://{server}:6443"),
                 "certificate-authority": self.folder().join(certificates::CA),
             }}],
             "users": [{ "name": "user", "user": { "token": token } }],
@@ -241,7 +371,7 @@ impl ControlPlane {
 
     fn etcd(&self) -> Command {
         let (clients, peers) = (self.url(2379), self.url(2380));
-        let mut etcd = self.binary.part("etcd");
+        let mut etcd = self.part("etcd");
         etcd.arg("--unsafe-no-fsync") // it need not survive a power cut
             .args(["--log-level", "warn"])
             .arg("--data-dir")
@@ -256,14 +386,17 @@ impl ControlPlane {
 
     fn api_server(&self) -> Command {
         let address = self.address.to_string();
-        let mut api = self.binary.part("kube-apiserver");
+        let mut api = self.part("kube-apiserver");
+        if self.sandbox.is_none() {
+            // Endpoints of loopback are not allowed; nothing here looks for `kubernetes`.
+            api.args(["--endpoint-reconciler-type", "none"]);
+        }
         api.args(["--etcd-servers", &self.url(2379)])
             .args(["--bind-address", &address, "--advertise-address", &address])
             .args(["--secure-port", "6443"])
-            // Endpoints of loopback are not allowed; nothing here looks for `kubernetes`.
-            .args(["--endpoint-reconciler-type", "none"])
             .args(["--service-cluster-ip-range", SERVICE_CIDRS])
-            .args(["--authorization-mode", "RBAC"])
+            .args(["--authorization-mode", "Node,RBAC"])
+            .args(["--enable-admission-plugins", "NodeRestriction"])
             .args(["--service-account-issuer", "https://kubernetes.default.svc"])
             .args(["--audit-log-mode", "blocking"]) // no line is lost, none comes late
             .args(["--kubelet-preferred-address-types", "InternalIP"]);
@@ -271,6 +404,8 @@ impl ControlPlane {
             ("--cert-dir", ""),
             ("--tls-cert-file", certificates::CERTIFICATE),
             ("--tls-private-key-file", certificates::KEY),
+            ("--kubelet-client-certificate", certificates::CLIENT),
+            ("--kubelet-client-key", certificates::CLIENT_KEY),
             (
                 "--service-account-key-file",
                 certificates::SERVICE_ACCOUNT_PUBLIC_KEY,
@@ -288,13 +423,15 @@ impl ControlPlane {
         api
     }
 
-    fn controller_manager(&self) -> Command {
-        let mut manager = self.binary.part("kube-controller-manager");
+    fn controller_manager(&self, kubeconfig: &str) -> Command {
+        let mut manager = self.part("kube-controller-manager");
         manager
             .args(["--use-service-account-credentials", "--leader-elect=false"])
-            .args(["--bind-address", &self.address.to_string()]);
+            .args(["--bind-address", &self.address.to_string()])
+            // A node that dies is noticed while a test waits for it.
+            .args(["--node-monitor-grace-period", "10s"]);
         for (flag, file) in [
-            ("--kubeconfig", "kubeconfig"),
+            ("--kubeconfig", kubeconfig),
             ("--cert-dir", ""),
             ("--root-ca-file", certificates::CA),
             (
@@ -326,8 +463,13 @@ impl ControlPlane {
         }
     }
 
+    /// etcd's: nobody but the API server may reach it.
     fn url(&self, port: u16) -> String {
-        format!("http://{}:{port}", self.address)
+        let address = match self.sandbox {
+            None => self.address,
+            Some(_) => Ipv4Addr::LOCALHOST.into(),
+        };
+        format!("http://{address}:{port}")
     }
 }
 

@@ -1,0 +1,275 @@
+//! A whole Kubernetes with nodes, pods and a client outside, in namespaces of this machine's kernel:
+//! what a test of traffic needs. Everything ends with the value, also after kill -9.
+
+mod image;
+pub mod net;
+mod node;
+pub(crate) mod sandbox;
+
+use std::{
+    path::Path,
+    process::Command,
+    time::{Duration, Instant},
+};
+
+use anyhow::{Context as _, Result, bail};
+use k8s_openapi::api::core::v1::Node as NodeObject;
+use kube::{Api, api::ListParams};
+
+pub use image::build as build_image;
+pub use node::AGNHOST;
+use node::Node;
+pub(crate) use sandbox::Sandbox;
+
+use crate::{ControlPlane, NotAvailable, binary::Binary, keeper::Keeper, plane::Identity};
+
+/// How long nodes may take to become ready on a busy machine; 5 s on an idle one.
+const PATIENCE: Duration = Duration::from_secs(120);
+/// How often we ask.
+const PAUSE: Duration = Duration::from_millis(100);
+
+/// How kube-proxy tells the kernel.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
+pub enum ProxyMode {
+    /// Rules of nftables.
+    #[default]
+    Nftables,
+    /// Rules of iptables.
+    Iptables,
+}
+
+impl ProxyMode {
+    fn as_str(self) -> &'static str {
+        match self {
+            Self::Nftables => "nftables",
+            Self::Iptables => "iptables",
+        }
+    }
+}
+
+/// How large, and with which kube-proxy.
+#[derive(Clone, Copy, Debug)]
+pub struct LabOptions {
+    /// Nodes, 1 to 9.
+    pub nodes: u8,
+    /// kube-proxy's mode on all of them.
+    pub proxy: ProxyMode,
+}
+
+impl Default for LabOptions {
+    fn default() -> Self {
+        Self {
+            nodes: 2,
+            proxy: ProxyMode::default(),
+        }
+    }
+}
+
+/// A running lab.
+#[derive(Debug)]
+pub struct Lab {
+    plane: ControlPlane,
+    sandbox: Sandbox,
+    nodes: Vec<Node>,
+}
+
+/// What the lab runs besides Kubernetes, and the Debian package that brings it.
+const PROGRAMS: [(&str, &str); 10] = [
+    ("containerd", "containerd"),
+    ("runc", "runc"),
+    ("/usr/lib/cni/bridge", "containernetworking-plugins"),
+    ("buildah", "buildah"),
+    ("ip", "iproute2"),
+    ("nft", "nftables"),
+    ("iptables", "iptables"),
+    ("conntrack", "conntrack"),
+    ("socat", "socat"),
+    ("curl", "curl"),
+];
+
+impl Lab {
+    /// Whether this machine can run one.
+    ///
+    /// # Errors
+    /// [`NotAvailable`] with what is missing.
+    pub fn available() -> Result<()> {
+        let status = std::fs::read_to_string("/proc/self/status")?;
+        let root = status.lines().any(|line| line.starts_with("Uid:\t0\t"));
+        if !root {
+            return Err(NotAvailable::new("the lab makes namespaces: it needs root").into());
+        }
+        if !Path::new("/sys/fs/cgroup/memory").is_dir() {
+            let why = "the lab knows cgroups of version 1 only, and this machine has version 2";
+            return Err(NotAvailable::new(why).into());
+        }
+        let path = std::env::var_os("PATH").unwrap_or_default();
+        let missing: Vec<&str> = PROGRAMS
+            .into_iter()
+            .filter(|(program, _)| {
+                // An absolute one replaces the folder it is joined to.
+                !std::env::split_paths(&path).any(|folder| folder.join(program).is_file())
+            })
+            .map(|(_, package)| package)
+            .collect();
+        if missing.is_empty() {
+            return Ok(());
+        }
+        let why = format!(
+            "apt-get install --no-install-recommends {}",
+            missing.join(" ")
+        );
+        Err(NotAvailable::new(&why).into())
+    }
+
+    /// Starts it and waits until every node is ready.
+    ///
+    /// # Errors
+    /// [`NotAvailable`] when this machine cannot; otherwise when a part ends or is not ready in time.
+    pub async fn start(options: LabOptions) -> Result<Self> {
+        Self::available()?;
+        let mut keeper = Keeper::new()?;
+        let sandbox = Sandbox::start(&mut keeper)?;
+        sandbox.script(&net::script(options.nodes))?;
+        let mut identities: Vec<Identity> = (1..=options.nodes).map(Node::identity).collect();
+        identities.extend(
+            ["kube-controller-manager", "kube-scheduler", "kube-proxy"].map(|name| Identity {
+                name: name.to_owned(),
+                user: format!("system:{name}"),
+                group: "portolan:lab",
+            }),
+        );
+        let plane = ControlPlane::start_in(sandbox.clone(), keeper, &identities).await?;
+        let mut lab = Self {
+            plane,
+            sandbox,
+            nodes: Vec::new(),
+        };
+        lab.start_nodes(options).await?;
+        lab.ready().await?;
+        Ok(lab)
+    }
+
+    async fn start_nodes(&mut self, options: LabOptions) -> Result<()> {
+        let Self {
+            plane,
+            sandbox,
+            nodes,
+        } = self;
+        for number in 1..=options.nodes {
+            let node = Node::new(plane, number)?;
+            node.start_containerd(plane, sandbox)?;
+            nodes.push(node);
+        }
+        plane.start_controller_manager("kube-controller-manager.kubeconfig")?;
+        plane.start_scheduler("kube-scheduler.kubeconfig")?;
+        let archive = image::agnhost(plane.binary())?;
+        for node in nodes.iter() {
+            let start = Instant::now();
+            while !node.answers() {
+                if start.elapsed() > PATIENCE {
+                    bail!("containerd of {} does not answer", node.name);
+                }
+                tokio::time::sleep(PAUSE).await;
+            }
+            node.import(&archive)?;
+            node.start_kubelet(plane, sandbox)?;
+            node.start_proxy(plane, sandbox, options.proxy)?;
+        }
+        Ok(())
+    }
+
+    async fn ready(&mut self) -> Result<()> {
+        let nodes: Api<NodeObject> = Api::all(self.plane.client().await?);
+        let start = Instant::now();
+        loop {
+            let list = nodes.list(&ListParams::default()).await?;
+            if list.iter().filter(|node| is_ready(node)).count() == self.nodes.len() {
+                return Ok(());
+            }
+            if let Some(name) = self.plane.keeper().ended().map(str::to_owned) {
+                bail!("{name} ended:\n{}", self.plane.last_words(&name)?);
+            }
+            if start.elapsed() > PATIENCE {
+                let log = self.plane.last_words("node1-kubelet")?;
+                bail!("nodes not ready in {PATIENCE:?}:\n{log}");
+            }
+            tokio::time::sleep(PAUSE).await;
+        }
+    }
+
+    /// Its control plane.
+    #[must_use]
+    pub fn plane(&self) -> &ControlPlane {
+        &self.plane
+    }
+
+    /// The same, to stop and start its parts.
+    pub fn plane_mut(&mut self) -> &mut ControlPlane {
+        &mut self.plane
+    }
+
+    /// How many nodes there are; they are `node1` and on.
+    #[must_use]
+    pub fn nodes(&self) -> usize {
+        self.nodes.len()
+    }
+
+    /// A program on the client host outside the cluster.
+    #[must_use]
+    pub fn client(&self, program: &str) -> Command {
+        self.sandbox.command(net::CLIENT, program)
+    }
+
+    /// A program on this host: `client`, `plane`, `node1`, ...
+    #[must_use]
+    pub fn on(&self, host: &str, program: &str) -> Command {
+        self.sandbox.command(host, program)
+    }
+
+    /// From now on the client sends what is for these addresses to that node, as a router would
+    /// that has no better knowledge.
+    ///
+    /// # Errors
+    /// When `ip` refuses.
+    pub fn route(&self, addresses: &str, node: u8) -> Result<()> {
+        let (v4, v6) = net::node(node);
+        let (family, gateway) = if addresses.contains(':') {
+            ("-6", v6.to_string())
+        } else {
+            ("-4", v4.to_string())
+        };
+        let client = net::CLIENT;
+        self.sandbox.script(&format!(
+            "ip -n {client} {family} route replace {addresses} via {gateway}"
+        ))
+    }
+
+    /// Brings an image (a docker archive) onto every node.
+    ///
+    /// # Errors
+    /// When containerd refuses it.
+    pub fn load(&self, archive: &Path) -> Result<()> {
+        for node in &self.nodes {
+            node.import(archive)
+                .with_context(|| format!("loading an image onto {}", node.name))?;
+        }
+        Ok(())
+    }
+}
+
+/// Builds what a lab needs before there is one: the programs and the image of the test pods.
+///
+/// # Errors
+/// [`NotAvailable`] without Go; otherwise when a build fails.
+pub fn prepare() -> Result<()> {
+    image::agnhost(&Binary::build()?)?;
+    Ok(())
+}
+
+fn is_ready(node: &NodeObject) -> bool {
+    let conditions = node.status.as_ref().and_then(|s| s.conditions.as_ref());
+    conditions
+        .into_iter()
+        .flatten()
+        .any(|condition| condition.type_ == "Ready" && condition.status == "True")
+}

@@ -1,0 +1,93 @@
+//! The lab's networks: one host each for the control plane, every node and a client outside, all on
+//! one bridge, as machines are on one switch. Addresses are the same in every lab: no lab sees
+//! another or the machine that it runs on.
+
+use std::{
+    fmt::Write as _,
+    net::{Ipv4Addr, Ipv6Addr},
+};
+
+/// The control plane's address.
+pub(crate) const PLANE: Ipv4Addr = Ipv4Addr::new(10, 200, 0, 1);
+
+/// Every pod's address: what is not from here and comes to a Service is masqueraded.
+pub(crate) const POD_CIDRS: &str = "10.244.0.0/16,fd00:244::/48";
+
+/// The client's network: the way in from outside.
+pub(crate) const CLIENT: &str = "client";
+
+/// The addresses of a node, counted from 1.
+#[must_use]
+pub fn node(number: u8) -> (Ipv4Addr, Ipv6Addr) {
+    host(10 + number)
+}
+
+/// The address of the client.
+#[must_use]
+pub fn client() -> (Ipv4Addr, Ipv6Addr) {
+    host(100)
+}
+
+fn host(number: u8) -> (Ipv4Addr, Ipv6Addr) {
+    (
+        Ipv4Addr::new(10, 200, 0, number),
+        Ipv6Addr::new(0xfd00, 0x200, 0, 0, 0, 0, 0, number.into()),
+    )
+}
+
+/// Where a node's pods get their addresses.
+pub(crate) fn pods(number: u8) -> [String; 2] {
+    [
+        format!("10.244.{number}.0/24"),
+        format!("fd00:244:0:{number}::/64"),
+    ]
+}
+
+/// Makes all of it.
+pub(crate) fn script(nodes: u8) -> String {
+    let mut script = String::from(
+        "ip netns add plane
+ip -n plane link set lo up
+ip -n plane link add br0 type bridge
+ip -n plane address add 10.200.0.1/24 dev br0
+ip -n plane address add fd00:200::1/64 dev br0 nodad
+ip -n plane link set br0 up
+",
+    );
+    let hosts = (1..=nodes).map(|number| (format!("node{number}"), node(number)));
+    for (name, (v4, v6)) in hosts.chain([(CLIENT.to_owned(), client())]) {
+        // Without a default route answers to addresses outside the subnet are dropped before NAT
+        // has seen them.
+        let _infallible = writeln!(
+            script,
+            "ip netns add {name}
+ip -n {name} link set lo up
+ip -n {name} link add eth0 type veth peer name {name} netns plane
+ip -n plane link set {name} master br0 up
+ip -n {name} address add {v4}/24 dev eth0
+ip -n {name} address add {v6}/64 dev eth0 nodad
+ip -n {name} link set eth0 up
+ip -n {name} route add default via 10.200.0.1
+ip -n {name} -6 route add default via fd00:200::1"
+        );
+    }
+    let names = (1..=nodes).map(|number| format!("node{number}"));
+    for name in names.chain(["plane".to_owned()]) {
+        let _infallible = writeln!(
+            script,
+            "ip netns exec {name} sysctl -qw net.ipv4.ip_forward=1 net.ipv6.conf.all.forwarding=1"
+        );
+        for number in 1..=nodes {
+            let (v4, v6) = node(number);
+            let [pods_v4, pods_v6] = pods(number);
+            if name != format!("node{number}") {
+                let _infallible = writeln!(
+                    script,
+                    "ip -n {name} route add {pods_v4} via {v4}
+ip -n {name} -6 route add {pods_v6} via {v6}"
+                );
+            }
+        }
+    }
+    script
+}
