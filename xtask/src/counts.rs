@@ -37,6 +37,13 @@ impl Counts {
             }
         }
     }
+
+    /// Adds what a later run of only the ignored tests has come to; what it left out ran before.
+    pub(crate) fn no_longer_ignored(&mut self, again: Self) {
+        self.passed += again.passed;
+        self.failed += again.failed;
+        self.skipped = self.skipped.saturating_sub(again.passed + again.failed);
+    }
 }
 
 /// `N passed, N failed`, and `, N skipped` when there is something to say.
@@ -58,6 +65,17 @@ mod tests {
         let mut counts = Counts::default();
         output.lines().for_each(|line| counts.see(line));
         counts
+    }
+
+    #[test]
+    fn what_was_ignored_and_runs_later_is_not_skipped() {
+        let mut all =
+            counts("test result: ok. 7 passed; 0 failed; 3 ignored; 0 measured; 0 filtered out");
+        let real = counts(
+            "test result: FAILED. 1 passed; 1 failed; 0 ignored; 0 measured; 8 filtered out",
+        );
+        all.no_longer_ignored(real);
+        assert_eq!(all.to_string(), "8 passed, 1 failed, 1 skipped");
     }
 
     #[test]

@@ -6,6 +6,7 @@ use std::process::{Command, ExitCode};
 use std::time::Instant;
 
 use clap::ValueEnum;
+use k8s::{Binary, NotAvailable};
 
 use crate::counts::Counts;
 use crate::report::{Outcome, Report};
@@ -28,7 +29,11 @@ pub(crate) enum Part {
     Advisories,
     /// kubectl is there for the tests that use it.
     Kubectl,
-    /// Every test.
+    /// The programs of a real Kubernetes, built once.
+    Kubernetes,
+    /// Debian's packages for nodes that run pods.
+    Lab,
+    /// Every test, those on a real Kubernetes last.
     Test,
 }
 
@@ -42,6 +47,8 @@ impl Part {
             Self::Deny => "deny",
             Self::Advisories => "advisories",
             Self::Kubectl => "kubectl",
+            Self::Kubernetes => "kubernetes",
+            Self::Lab => "lab",
             Self::Test => "test",
         }
     }
@@ -111,7 +118,23 @@ fn outcome(part: Part, root: &Path, counts: &mut Counts) -> anyhow::Result<Outco
             Some((_, version)) => Outcome::Passed(version),
             None => Outcome::NotRun("no kubectl: every test that uses it is left out".to_owned()),
         }),
+        Part::Kubernetes => available(Binary::build().map(|_| String::new())),
+        Part::Lab => {
+            tools::debian_packages()?;
+            available(k8s::lab::available().map(|()| String::new()))
+        }
         Part::Test => tests(root, counts),
+    }
+}
+
+/// What a machine cannot do is not run, and said so; anything else that goes wrong is a failure.
+fn available(found: anyhow::Result<String>) -> anyhow::Result<Outcome> {
+    match found {
+        Ok(word) => Ok(Outcome::Passed(word)),
+        Err(error) => match error.downcast_ref::<NotAvailable>() {
+            Some(why) => Ok(Outcome::NotRun(why.to_string())),
+            None => Err(error),
+        },
     }
 }
 
@@ -153,17 +176,30 @@ fn advisories(root: &Path) -> anyhow::Result<Outcome> {
 }
 
 /// Tests that need kubectl have `kubectl` in their path; without one they are left out by that
-/// word, so that they count as skipped and not as passed.
+/// word, so that they count as skipped and not as passed. Tests on a real Kubernetes are ignored at
+/// first; where it can run, a second call runs them, and those that need nodes have `lab` in their
+/// path.
 fn tests(root: &Path, counts: &mut Counts) -> anyhow::Result<Outcome> {
-    let mut command = process::cargo(root, ["test", "--workspace", "--locked", "--no-fail-fast"]);
+    let command = || process::cargo(root, ["test", "--workspace", "--locked", "--no-fail-fast"]);
+    let mut all = command();
     match tools::kubectl() {
-        Some((path, _)) => command.env("PORTOLAN_KUBECTL", path),
-        None => command.args(["--", "--skip", "kubectl"]),
+        Some((path, _)) => all.env("PORTOLAN_KUBECTL", path),
+        None => all.args(["--", "--skip", "kubectl"]),
     };
-    let status = process::tee(&mut command, |line| counts.see(line))?;
-    Ok(match (status.success(), counts.passed) {
+    let mut ok = process::tee(&mut all, |line| counts.see(line))?.success();
+    if Binary::cached().is_ok() {
+        let mut real = command();
+        real.args(["--", "--ignored"]);
+        if k8s::lab::available().is_err() {
+            real.args(["--skip", "lab"]);
+        }
+        let mut again = Counts::default();
+        ok &= process::tee(&mut real, |line| again.see(line))?.success();
+        counts.no_longer_ignored(again);
+    }
+    Ok(match (ok, counts.passed) {
         (true, 0) => Outcome::Failed("no test ran".to_owned()),
         (true, _) => Outcome::Passed(counts.to_string()),
-        (false, _) => Outcome::Failed(format!("{status}: {counts}")),
+        (false, _) => Outcome::Failed(counts.to_string()),
     })
 }

@@ -33,6 +33,29 @@ pub(crate) fn cargo_deny(root: &Path) -> anyhow::Result<()> {
     Ok(())
 }
 
+/// Installs what the lab needs and this machine lacks, where that is ours to do: as root, on Debian.
+///
+/// # Errors
+/// When apt-get refuses.
+pub(crate) fn debian_packages() -> anyhow::Result<()> {
+    let missing = k8s::lab::missing_packages();
+    let apt = process::first_line(Command::new("apt-get").arg("--version")).is_some();
+    if missing.is_empty() || !apt || !k8s::lab::is_root()? {
+        return Ok(());
+    }
+    println!("installing {}", missing.join(" "));
+    let update = process::run(Command::new("apt-get").args(["update", "--quiet"]))?;
+    ensure!(update.success(), "apt-get update: {update}");
+    let install = process::run(
+        Command::new("apt-get")
+            .args(["install", "--yes", "--quiet", "--no-install-recommends"])
+            .args(missing)
+            .env("DEBIAN_FRONTEND", "noninteractive"),
+    )?;
+    ensure!(install.success(), "apt-get install: {install}");
+    Ok(())
+}
+
 /// A kubectl that runs, and what it says it is.
 ///
 /// It is not installed when absent: the one that Debian packages (1.20) is years older than the

@@ -19,9 +19,11 @@ use kube::{Api, api::ListParams};
 pub use image::build as build_image;
 pub use node::AGNHOST;
 use node::Node;
-pub(crate) use sandbox::Sandbox;
+pub use sandbox::Sandbox;
 
-use crate::{ControlPlane, NotAvailable, binary::Binary, keeper::Keeper, plane::Identity};
+use k8s::Binary;
+
+use crate::{ControlPlane, keeper::Keeper, plane::Identity};
 
 /// How long nodes may take to become ready on a busy machine; 5 s on an idle one.
 const PATIENCE: Duration = Duration::from_secs(120);
@@ -73,60 +75,13 @@ pub struct Lab {
     nodes: Vec<Node>,
 }
 
-/// What the lab runs besides Kubernetes, and the Debian package that brings it.
-const PROGRAMS: [(&str, &str); 10] = [
-    ("containerd", "containerd"),
-    ("runc", "runc"),
-    ("/usr/lib/cni/bridge", "containernetworking-plugins"),
-    ("buildah", "buildah"),
-    ("ip", "iproute2"),
-    ("nft", "nftables"),
-    ("iptables", "iptables"),
-    ("conntrack", "conntrack"),
-    ("socat", "socat"),
-    ("curl", "curl"),
-];
-
 impl Lab {
-    /// Whether this machine can run one.
-    ///
-    /// # Errors
-    /// [`NotAvailable`] with what is missing.
-    pub fn available() -> Result<()> {
-        let status = std::fs::read_to_string("/proc/self/status")?;
-        let root = status.lines().any(|line| line.starts_with("Uid:\t0\t"));
-        if !root {
-            return Err(NotAvailable::new("the lab makes namespaces: it needs root").into());
-        }
-        if !Path::new("/sys/fs/cgroup/memory").is_dir() {
-            let why = "the lab knows cgroups of version 1 only, and this machine has version 2";
-            return Err(NotAvailable::new(why).into());
-        }
-        let path = std::env::var_os("PATH").unwrap_or_default();
-        let missing: Vec<&str> = PROGRAMS
-            .into_iter()
-            .filter(|(program, _)| {
-                // An absolute one replaces the folder it is joined to.
-                !std::env::split_paths(&path).any(|folder| folder.join(program).is_file())
-            })
-            .map(|(_, package)| package)
-            .collect();
-        if missing.is_empty() {
-            return Ok(());
-        }
-        let why = format!(
-            "apt-get install --no-install-recommends {}",
-            missing.join(" ")
-        );
-        Err(NotAvailable::new(&why).into())
-    }
-
     /// Starts it and waits until every node is ready.
     ///
     /// # Errors
     /// [`NotAvailable`] when this machine cannot; otherwise when a part ends or is not ready in time.
     pub async fn start(options: LabOptions) -> Result<Self> {
-        Self::available()?;
+        k8s::lab::available()?;
         let mut keeper = Keeper::new()?;
         let sandbox = Sandbox::start(&mut keeper)?;
         sandbox.script(&net::script(options.nodes))?;
@@ -195,6 +150,12 @@ impl Lab {
             }
             tokio::time::sleep(PAUSE).await;
         }
+    }
+
+    /// The namespaces that it lives in.
+    #[must_use]
+    pub fn sandbox(&self) -> &Sandbox {
+        &self.sandbox
     }
 
     /// Its control plane.

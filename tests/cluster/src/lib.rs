@@ -6,13 +6,12 @@
 //! and where the two disagree this one is right.
 
 mod audit;
-mod binary;
 mod certificates;
 mod keeper;
 pub mod lab;
 mod plane;
 
 pub use audit::{AuditLine, ObjectRef};
-pub use binary::{Binary, NotAvailable, VERSION};
+pub use k8s::{Binary, NotAvailable, VERSION};
 pub use lab::{Lab, LabOptions, ProxyMode};
 pub use plane::{ControlPlane, Options};

@@ -23,9 +23,10 @@ use kube::{
     config::{KubeConfigOptions, Kubeconfig},
 };
 
+use k8s::Binary;
+
 use crate::{
     audit::{self, AuditLine},
-    binary::Binary,
     certificates,
     keeper::Keeper,
     lab::{Sandbox, net, sandbox},

@@ -10,7 +10,7 @@ use std::{
 use anyhow::{Context as _, Result, ensure};
 
 use super::node::AGNHOST;
-use crate::binary::Binary;
+use k8s::Binary;
 
 /// Kubernetes' own test image, but for what it is built on.
 const DOCKERFILE: &str = "FROM scratch

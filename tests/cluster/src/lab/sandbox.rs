@@ -53,7 +53,7 @@ while :; do sleep 3600 & wait $!; done"#;
 
 /// The namespaces.
 #[derive(Clone, Debug)]
-pub(crate) struct Sandbox {
+pub struct Sandbox {
     /// The first process in it, as we see it.
     init: u32,
 }
@@ -93,9 +93,22 @@ impl Sandbox {
         })
     }
 
+    /// The one with this first process.
+    #[must_use]
+    pub fn of(init: u32) -> Self {
+        Self { init }
+    }
+
+    /// Its first process.
+    #[must_use]
+    pub fn init(&self) -> u32 {
+        self.init
+    }
+
     /// A program in the sandbox and one of its networks. It ends when the child that this command
     /// starts is killed; what it leaves running itself ends with the sandbox.
-    pub(crate) fn command(&self, network: &str, program: &str) -> Command {
+    #[must_use]
+    pub fn command(&self, network: &str, program: &str) -> Command {
         let mut command = self.enter();
         command
             .arg(format!("--net={}", self.network(network).display()))

@@ -1,16 +1,18 @@
 //! The one program that is every part of Kubernetes and helm, and the one that runs in test pods:
-//! found in the cache or built with Go, once for every content of `k8s/`. A cold build takes several
+//! found in the cache or built with Go, once for every content of this folder's Go files. A cold build takes several
 //! minutes, a later one is not needed.
 
 use std::{
     fs::{self, File},
-    path::{Path, PathBuf},
+    path::PathBuf,
     process::{Command, Stdio},
 };
 
+pub mod lab;
+
 use anyhow::{Context as _, Result, ensure};
 
-/// The version of Kubernetes in `k8s/go.mod`; a test holds the two together.
+/// The version of Kubernetes in `go.mod`; a test holds the two together.
 pub const VERSION: &str = "v1.37.2";
 
 /// Why there is no Kubernetes here. Suites print it as NOT RUN; anything else is a failure.
@@ -18,7 +20,9 @@ pub const VERSION: &str = "v1.37.2";
 pub struct NotAvailable(String);
 
 impl NotAvailable {
-    pub(crate) fn new(why: &str) -> Self {
+    /// With a reason that says what to do.
+    #[must_use]
+    pub fn new(why: &str) -> Self {
         Self(why.to_owned())
     }
 }
@@ -39,7 +43,7 @@ impl Binary {
     /// The programs in the cache.
     ///
     /// # Errors
-    /// [`NotAvailable`] when they have not been built; the cache folder or `k8s/` cannot be read.
+    /// [`NotAvailable`] when they have not been built; the cache folder or our Go files cannot be read.
     pub fn cached() -> Result<Self> {
         let path = place()?;
         if path.is_dir() {
@@ -125,7 +129,7 @@ impl Binary {
 }
 
 fn source() -> PathBuf {
-    Path::new(env!("CARGO_MANIFEST_DIR")).join("k8s")
+    PathBuf::from(env!("CARGO_MANIFEST_DIR"))
 }
 
 /// kubectl refuses to work without a version; the API server tells its own to every client.
