@@ -1,8 +1,10 @@
-//! `cargo demo`: the real controller, over HTTP, against the embedded API server. Applies
-//! manifests, shows a table that fills in, keeps serving until interrupted.
+//! `cargo demo`: the real controller, over HTTP, against the embedded API server or, with
+//! `--cluster`, a real Kubernetes with nodes and pods. Applies manifests, shows a table that fills in,
+//! keeps serving until interrupted.
 //!
 //! It holds no logic of its own: what it prints is read back from the API.
 
+mod lab;
 mod manifests;
 mod table;
 
@@ -40,6 +42,56 @@ struct Arguments {
     /// Where the kubeconfig is written.
     #[arg(long, default_value = ".portolan/kubeconfig")]
     kubeconfig: PathBuf,
+    /// A real Kubernetes with two nodes, pods and a client outside; needs root, and Go the first time.
+    #[arg(long, conflicts_with_all = ["port", "kubeconfig"])]
+    cluster: bool,
+}
+
+/// What the controller runs against, until it is dropped.
+enum Server {
+    Embedded(devapi::Server),
+    Lab(lab::Lab),
+}
+
+impl Server {
+    /// Starts it and says how to reach it.
+    async fn start(arguments: &Arguments) -> Result<(Self, kube::Config)> {
+        if arguments.cluster {
+            let (lab, config) = lab::Lab::start().await?;
+            return Ok((Self::Lab(lab), config));
+        }
+        let server = devapi::DevApi::new(devapi::Options::default());
+        let (address, front) = server
+            .serve(SocketAddr::from((Ipv4Addr::LOCALHOST, arguments.port)))
+            .await
+            .context("cannot serve on loopback")?;
+        if let Some(folder) = arguments.kubeconfig.parent() {
+            std::fs::create_dir_all(folder)?;
+        }
+        std::fs::write(&arguments.kubeconfig, server.kubeconfig(address))?;
+        println!("{}", devapi::WHAT_IT_IS_NOT.trim_end());
+        println!("  export KUBECONFIG={}", arguments.kubeconfig.display());
+        println!("  kubectl get svc,apool,lbc -A\n");
+        // Over HTTP, as in a cluster: the demo shares no memory with the controller.
+        let config = kube::Config::new(format!("http://{address}").parse()?);
+        Ok((Self::Embedded(front), config))
+    }
+
+    /// Shows that traffic arrives, where there is any.
+    async fn traffic(&self, client: &Client) -> Result<()> {
+        match self {
+            Self::Embedded(_) => Ok(()),
+            Self::Lab(lab) => lab.traffic(client).await,
+        }
+    }
+
+    async fn stop(self) -> Result<()> {
+        match self {
+            Self::Embedded(front) => front.shutdown().await,
+            Self::Lab(lab) => lab.stop()?,
+        }
+        Ok(())
+    }
 }
 
 #[tokio::main]
@@ -53,21 +105,7 @@ async fn main() -> Result<()> {
         .init();
 
     let objects = manifests::load(&arguments.manifests)?;
-    let server = devapi::DevApi::new(devapi::Options::default());
-    let (address, front) = server
-        .serve(SocketAddr::from((Ipv4Addr::LOCALHOST, arguments.port)))
-        .await
-        .context("cannot serve on loopback")?;
-    if let Some(folder) = arguments.kubeconfig.parent() {
-        std::fs::create_dir_all(folder)?;
-    }
-    std::fs::write(&arguments.kubeconfig, server.kubeconfig(address))?;
-    println!("{}", devapi::WHAT_IT_IS_NOT.trim_end());
-    println!("  export KUBECONFIG={}", arguments.kubeconfig.display());
-    println!("  kubectl get svc,apool,lbc -A\n");
-
-    // Over HTTP, as in a cluster: the demo shares no memory with the controller.
-    let config = kube::Config::new(format!("http://{address}").parse()?);
+    let (server, config) = Server::start(&arguments).await?;
     let client = controller::shell::client(config)?;
     manifests::apply(&client, &objects).await?;
 
@@ -81,12 +119,12 @@ async fn main() -> Result<()> {
             Ok(()) => bail!("the controller ended"),
             Err(error) => Err(error).context("the controller failed"),
         },
-        settled = watch(&client, arguments.once) => settled,
+        settled = watch(&client, &server, arguments.once) => settled,
         _ = tokio::signal::ctrl_c() => Ok(true),
     };
     // The controller first: it would complain about a server that goes away.
     running.abort();
-    front.shutdown().await;
+    server.stop().await?;
     match outcome {
         Ok(true) => Ok(()),
         Ok(false) => {
@@ -98,11 +136,12 @@ async fn main() -> Result<()> {
 }
 
 /// Draws the table until interrupted, or with `once` until it has settled.
-async fn watch(client: &Client, once: bool) -> Result<bool> {
+async fn watch(client: &Client, server: &Server, once: bool) -> Result<bool> {
     let terminal = std::io::stdout().is_terminal();
     let started = tokio::time::Instant::now();
     let mut drawn = String::new();
     let mut announced = false;
+    let mut shown = false;
     loop {
         let rows = rows(client).await?;
         let text = table::render(&rows);
@@ -128,6 +167,10 @@ async fn watch(client: &Client, once: bool) -> Result<bool> {
                     started.elapsed().as_secs_f64(),
                     rows.len() - surprises.len(),
                 );
+            }
+            if !shown {
+                shown = true;
+                server.traffic(client).await?;
             }
             if once {
                 for row in &surprises {

@@ -3,6 +3,7 @@
 use std::{
     collections::BTreeSet,
     path::{Path, PathBuf},
+    time::Duration,
 };
 
 use anyhow::{Context as _, Result, bail};
@@ -12,6 +13,7 @@ use kube::{
     core::GroupVersionKind,
 };
 use serde_json::Value;
+use tokio::time::{Instant, sleep};
 
 /// In which order kinds are applied; what is not named comes last.
 const ORDER: [&str; 5] = [
@@ -21,6 +23,9 @@ const ORDER: [&str; 5] = [
     "AddressPool",
     "NodePortPool",
 ];
+/// How long a new kind may take to be served, and how often that is tried.
+const SERVED: Duration = Duration::from_secs(20);
+const LOOK: Duration = Duration::from_millis(100);
 /// The embedded server has these from the start.
 const GIVEN_NAMESPACES: [&str; 2] = ["default", "kube-system"];
 
@@ -115,7 +120,17 @@ pub(crate) async fn apply(client: &Client, objects: &[Value]) -> Result<()> {
         one(client, &serde_json::to_value(crd)?).await?;
     }
     for object in objects {
-        one(client, object).await?;
+        let started = Instant::now();
+        // A real API server serves a new kind a moment after it has taken its definition.
+        while let Err(error) = one(client, object).await {
+            let unknown = error.downcast_ref::<kube::Error>().is_some_and(
+                |error| matches!(error, kube::Error::Api(status) if status.code == 404),
+            );
+            if !unknown || started.elapsed() > SERVED {
+                return Err(error);
+            }
+            sleep(LOOK).await;
+        }
     }
     Ok(())
 }

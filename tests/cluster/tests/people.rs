@@ -1,0 +1,101 @@
+//! What a person types: `cargo xtask cluster`, and the demo on a real cluster.
+
+#![cfg(test)]
+
+use std::{
+    path::Path,
+    process::Command,
+    thread,
+    time::{Duration, Instant},
+};
+
+/// What `cargo xtask cluster` runs, with a home of its own.
+fn cluster(home: &Path) -> Command {
+    let mut command = Command::new(env!("CARGO_BIN_EXE_cluster"));
+    command.env("PORTOLAN_CLUSTER_HOME", home);
+    command
+}
+
+fn told(command: &mut Command) -> String {
+    let output = command.output().unwrap();
+    let text = String::from_utf8_lossy(&output.stdout).into_owned();
+    let errors = String::from_utf8_lossy(&output.stderr);
+    assert!(output.status.success(), "{command:?}: {text}\n{errors}");
+    text
+}
+
+// runs: cargo xtask cluster build
+// runs: cargo xtask cluster up
+// runs: cargo xtask cluster kubectl get namespaces
+// runs: cargo xtask cluster down
+#[test]
+#[ignore = "real Kubernetes: cargo xtask test, or see CONTRIBUTING"]
+fn a_control_plane_comes_up_answers_kubectl_and_goes_without_a_trace() {
+    let folder = tempfile::tempdir().unwrap();
+    let home = folder.path().join("home");
+    let program = told(cluster(&home).arg("build"));
+    assert!(Path::new(program.trim()).is_file(), "{program}");
+    let text = told(cluster(&home).arg("up"));
+    assert!(text.contains("is up, nodes: 0"), "{text}");
+    let again = cluster(&home).arg("up").output().unwrap();
+    assert!(!again.status.success());
+    let namespaces = told(cluster(&home).args(["kubectl", "get", "namespaces"]));
+    assert!(namespaces.contains("kube-system"), "{namespaces}");
+    told(cluster(&home).arg("down"));
+    assert!(!home.exists());
+}
+
+/// Tests that need nodes.
+mod lab {
+    use super::*;
+
+    // runs: cargo xtask cluster up --nodes 2
+    // runs: cargo xtask cluster on client ip route
+    #[test]
+    #[ignore = "real Kubernetes with nodes: cargo xtask test, or see CONTRIBUTING"]
+    fn a_lab_comes_up_with_nodes_and_a_client_and_goes_without_a_trace() {
+        let folder = tempfile::tempdir().unwrap();
+        let home = folder.path().join("home");
+        told(cluster(&home).args(["up", "--nodes", "2"]));
+        let nodes = told(cluster(&home).args(["kubectl", "get", "nodes", "-o", "name"]));
+        assert_eq!(nodes, "node/node1\nnode/node2\n");
+        let routes = told(cluster(&home).args(["on", "client", "ip", "route"]));
+        assert!(routes.contains("default via 10.200.0.1"), "{routes}");
+        let init: u32 = std::fs::read_to_string(home.join("sandbox"))
+            .unwrap()
+            .parse()
+            .unwrap();
+        told(cluster(&home).arg("down"));
+        assert!(!home.exists());
+        // The kernel ends everything in it within a second; burying is its adopter's business.
+        let dead = || {
+            let state = std::fs::read_to_string(format!("/proc/{init}/stat"));
+            state.map_or(true, |state| state.contains(") Z "))
+        };
+        let start = Instant::now();
+        while !dead() {
+            assert!(start.elapsed() < Duration::from_secs(20));
+            thread::sleep(Duration::from_millis(50));
+        }
+    }
+
+    // runs: cargo demo --cluster
+    #[test]
+    #[ignore = "real Kubernetes with nodes: cargo xtask test, or see CONTRIBUTING"]
+    fn the_demo_settles_on_a_real_cluster_and_its_pods_answer_from_outside() {
+        let folder = tempfile::tempdir().unwrap();
+        // Built beside it by `cargo test --workspace`.
+        let demo = Path::new(env!("CARGO_BIN_EXE_cluster")).with_file_name("demo");
+        assert!(demo.is_file(), "no {}; build package demo", demo.display());
+        let text = told(
+            Command::new(demo)
+                .args(["--cluster", "--once"])
+                .env("PORTOLAN_CLUSTER", env!("CARGO_BIN_EXE_cluster"))
+                .env("PORTOLAN_CLUSTER_HOME", folder.path().join("home")),
+        );
+        assert!(text.contains("19 as expected"), "{text}");
+        let after = text.split_once("$ curl http://").unwrap().1;
+        let answer = after.lines().nth(1).unwrap().trim();
+        assert!(answer.starts_with("hello-world-"), "{text}");
+    }
+}
