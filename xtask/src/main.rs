@@ -1,4 +1,4 @@
-//! `cargo xtask test`, `cargo xtask generate` and `cargo xtask cluster`.
+//! `cargo xtask test`, `generate`, `image` and `cluster`.
 //!
 //! This program only starts other programs, times them and adds up what they said. It must never
 //! count a part that did not run as passed, and it must stay small enough to compile in seconds.
@@ -6,6 +6,7 @@
 mod cluster;
 mod counts;
 mod generate;
+mod image;
 mod process;
 mod report;
 mod suite;
@@ -35,6 +36,8 @@ enum Command {
     },
     /// Writes the files that are generated from code.
     Generate,
+    /// The controller's container image.
+    Image(image::Arguments),
     /// A real Kubernetes on this machine: `build`, `up`, `down`, `kubectl ...`, `--help`.
     #[command(disable_help_flag = true)]
     Cluster {
@@ -50,6 +53,10 @@ fn main() -> anyhow::Result<ExitCode> {
         Command::Test { only } => suite::run(&root, &only),
         Command::Generate => {
             generate::write(&root)?;
+            Ok(ExitCode::SUCCESS)
+        }
+        Command::Image(arguments) => {
+            image::run(&root, &arguments)?;
             Ok(ExitCode::SUCCESS)
         }
         Command::Cluster { arguments } => cluster::run(&root, &arguments),

@@ -1,0 +1,95 @@
+//! `cargo xtask image`: the static program, the Dockerfile beside it, and the image if something
+//! here can build it. No registry, no base image, no network.
+
+use std::fs;
+use std::path::Path;
+use std::process::Command;
+
+use anyhow::{Context, ensure};
+use clap::Args;
+
+use crate::process;
+
+/// Program and Dockerfile, and nothing else: all that an engine is shown.
+const CONTEXT: &str = "target/image";
+
+/// What `cargo xtask image` is told.
+#[derive(Args)]
+pub(crate) struct Arguments {
+    /// How it is compiled: `release` to ship it, `lab` to try it, in a fraction of the time.
+    #[arg(long, default_value = "release")]
+    profile: String,
+    /// What the image is called.
+    #[arg(long, default_value = "portolan:dev")]
+    tag: String,
+    /// Prepares everything and leaves the image itself to you.
+    #[arg(long)]
+    no_build: bool,
+}
+
+/// Makes the program and the image.
+///
+/// # Errors
+/// When the program does not compile, or nothing here can build images.
+pub(crate) fn run(root: &Path, arguments: &Arguments) -> anyhow::Result<()> {
+    let context = root.join(CONTEXT);
+    prepare(root, &context, &arguments.profile)?;
+    if arguments.no_build {
+        println!("{} is ready for `docker build`", context.display());
+        return Ok(());
+    }
+    let mut build = engine().context(
+        "neither docker (with its daemon), podman nor buildah is here; --no-build leaves it to you",
+    )?;
+    let status = process::run(build.args(["--tag", &arguments.tag]).arg(&context))?;
+    ensure!(status.success(), "the image cannot be built: {status}");
+    Ok(())
+}
+
+fn prepare(root: &Path, context: &Path, profile: &str) -> anyhow::Result<()> {
+    // Against glibc: rustup need not fetch this target, unlike musl's. Named although it is the
+    // host's own, because flags for it would otherwise be those of build scripts, too.
+    let target = format!("{}-unknown-linux-gnu", std::env::consts::ARCH);
+    let mut cargo = process::cargo(root, ["build", "--locked", "--package", "controller"]);
+    cargo
+        .args(["--bin", "portolan", "--profile", profile])
+        .args(["--target", &target, "--target-dir", "target"])
+        .env("RUSTFLAGS", "-C target-feature=+crt-static");
+    let status = process::run(&mut cargo)?;
+    ensure!(status.success(), "portolan does not compile: {status}");
+    fs::create_dir_all(context)?;
+    // cargo's one exception: the profile `dev` lands in `debug`.
+    let folder = if profile == "dev" { "debug" } else { profile };
+    let program = root
+        .join("target")
+        .join(target)
+        .join(folder)
+        .join("portolan");
+    fs::copy(&program, context.join("portolan"))
+        .with_context(|| format!("cannot copy {}", program.display()))?;
+    fs::copy(root.join("deploy/Dockerfile"), context.join("Dockerfile"))?;
+    Ok(())
+}
+
+/// What can build images here; add the tag and the folder.
+fn engine() -> Option<Command> {
+    let works = |program: &str, asked: &str| {
+        let mut command = Command::new(program);
+        let output = command.arg(asked).output();
+        output.is_ok_and(|output| output.status.success())
+    };
+    // `docker info` fails without the daemon, `docker --version` does not.
+    for (program, asked) in [("docker", "info"), ("podman", "info")] {
+        if works(program, asked) {
+            let mut command = Command::new(program);
+            command.arg("build");
+            return Some(command);
+        }
+    }
+    works("buildah", "--version").then(|| {
+        let mut command = Command::new("buildah");
+        // Nothing is run in the image, so that no isolation is needed.
+        command.args(["build", "--isolation", "chroot"]);
+        command
+    })
+}
