@@ -89,5 +89,13 @@ ip -n {name} -6 route add {pods_v6} via {v6}"
             }
         }
     }
+    // A packet that comes before kube-proxy knows its address goes on to the default route, out of
+    // the interface that it came in by; a redirect would teach the client that way for good.
+    let _infallible = writeln!(
+        script,
+        "for family in 4 6; do for of in all eth0; do
+ip netns exec {CLIENT} sysctl -qw net.ipv$family.conf.$of.accept_redirects=0
+done; done"
+    );
     script
 }

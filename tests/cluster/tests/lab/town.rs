@@ -14,13 +14,15 @@ use std::{
     time::{Duration, Instant},
 };
 
-use cluster::{Binary, Lab, LabOptions, ProxyMode};
+use cluster::{Binary, Lab, LabOptions, ProxyMode, lab::build_image};
 use serde_json::{Value, json};
 
 /// How long anything may take that should take seconds.
 const PATIENCE: Duration = Duration::from_secs(120);
 const PAUSE: Duration = Duration::from_millis(100);
 
+/// Portolan's image on the nodes.
+const IMAGE: &str = "localhost/portolan:dev";
 /// Where the controller runs.
 pub(crate) const NAMESPACE: &str = "portolan";
 /// What the pool gives; the client sends it to the first node unless told otherwise.
@@ -87,13 +89,14 @@ impl Town {
         // It must run where nothing but the least is allowed.
         let level = "pod-security.kubernetes.io/enforce=restricted";
         self.kubectl(&["label", "namespace", NAMESPACE, level]);
-        let chart = repository().join("deploy/chart");
+        let chart = repository().join("deploy/charts/portolan");
         let mut helm = Binary::build().unwrap().part("helm");
         helm.env("KUBECONFIG", self.kubeconfig())
             .args(["install", "portolan", &chart.to_string_lossy()])
             .args(["--namespace", NAMESPACE, "--wait", "--timeout", "120s"])
             .args(["--set", "image.repository=localhost/portolan"])
             .args(["--set", "image.tag=dev", "--set", "image.pullPolicy=Never"])
+            .args(["--set", "loadBalancerClass.create=true"])
             .args(["--set", "loadBalancerClass.default=true"]);
         let output = helm.output().unwrap();
         if !output.status.success() {
@@ -253,12 +256,16 @@ impl Town {
 }
 
 fn lab(mode: ProxyMode) -> Lab {
-    let image = repository().join("target/image/portolan.tar");
+    let context = repository().join("target/image");
     assert!(
-        image.is_file(),
-        "{} is missing; `cargo xtask image` builds it",
-        image.display()
+        context.join("portolan").is_file(),
+        "{} is empty; `cargo xtask image --no-build --profile lab` fills it",
+        context.display()
     );
+    let folder = tempfile::tempdir().unwrap();
+    let archive = folder.path().join("portolan.tar");
+    let dockerfile = repository().join("deploy/Dockerfile");
+    build_image(&context, &dockerfile, IMAGE, &archive).unwrap_or_else(|e| panic!("{e:#}"));
     let runtime = tokio::runtime::Runtime::new().unwrap();
     let lab = runtime
         .block_on(Lab::start(LabOptions {
@@ -266,7 +273,7 @@ fn lab(mode: ProxyMode) -> Lab {
             proxy: mode,
         }))
         .unwrap_or_else(|error| panic!("{error:#}"));
-    lab.load(&image).unwrap();
+    lab.load(&archive).unwrap();
     lab
 }
 

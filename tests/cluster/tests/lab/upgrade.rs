@@ -53,7 +53,7 @@ pub(crate) fn a_rolling_update_and_a_killed_leader_cost_no_request(town: &Town) 
         .spawn()
         .unwrap();
 
-    let deployment = "deployment/portolan-controller";
+    let deployment = "deployment/portolan";
     town.kubectl(&["-n", NAMESPACE, "rollout", "restart", deployment]);
     town.kubectl(&[
         "-n",
@@ -105,7 +105,7 @@ pub(crate) fn the_deployment_runs_with_the_least_privilege(town: &Town) {
         }
     });
     for pod in pods {
-        assert_eq!(pod["spec"]["serviceAccountName"], "portolan-controller");
+        assert_eq!(pod["spec"]["serviceAccountName"], "portolan");
         let security = &pod["spec"]["containers"][0]["securityContext"];
         assert_eq!(security["readOnlyRootFilesystem"], true, "{security}");
         assert_eq!(
