@@ -12,13 +12,12 @@
 )]
 
 use std::{
-    collections::BTreeMap,
     fs,
     io::{BufRead as _, BufReader},
     net::SocketAddr,
-    path::{Path, PathBuf},
-    process::{Child, Command, Stdio},
-    time::{Duration, Instant},
+    path::Path,
+    process::{Command, Stdio},
+    time::Instant,
 };
 
 use controller::shell;
@@ -29,19 +28,8 @@ use serde_json::{Value, json};
 use tests::{
     cluster::{Cluster, addresses},
     fixtures::{bare, cluster_pool, default_class, pool, with},
+    program::{self, Controller, Process, QUIET},
 };
-use tokio::{
-    io::{AsyncReadExt as _, AsyncWriteExt as _},
-    net::TcpStream,
-    time::sleep,
-};
-
-/// Between two looks at the metrics.
-const LOOK: Duration = Duration::from_millis(20);
-/// Longer than every pause of the controller but the resync.
-const QUIET: Duration = Duration::from_secs(5);
-/// A run that takes longer has failed.
-const DEADLINE: Duration = Duration::from_secs(300);
 
 #[tokio::main]
 async fn main() {
@@ -57,13 +45,13 @@ async fn main() {
     if sizes.is_empty() {
         sizes = vec![5_000, 10_000];
     }
-    let binary = binary();
+    let binary = program::release();
     let mut runs = Vec::new();
     for services in sizes {
         runs.push(run(&binary, services).await);
     }
     let cpus = std::thread::available_parallelism().unwrap().get();
-    let told = json!({"machine": {"cpus": cpus, "load": load()}, "runs": runs});
+    let told = json!({"machine": {"cpus": cpus, "load": program::load()}, "runs": runs});
     println!("{}", serde_json::to_string_pretty(&told).unwrap());
 }
 
@@ -82,153 +70,6 @@ async fn serve() {
     fs::write(&path, api.kubeconfig(address)).unwrap();
     println!("{}", path.display());
     std::future::pending().await
-}
-
-/// `PORTOLAN_BIN`, or the release build beside this benchmark.
-fn binary() -> PathBuf {
-    if let Some(path) = std::env::var_os("PORTOLAN_BIN") {
-        return path.into();
-    }
-    let built = Command::new(env!("CARGO"))
-        .args(["build", "--release", "-p", "controller"])
-        .status()
-        .unwrap();
-    assert!(built.success(), "the controller does not build");
-    // target/release/deps/services-0123456789abcdef
-    let here = std::env::current_exe().unwrap();
-    here.ancestors().nth(2).unwrap().join("portolan")
-}
-
-/// Ends with the run, however that ends.
-struct Process(Child);
-
-impl Drop for Process {
-    fn drop(&mut self) {
-        let _gone_already = self.0.kill();
-        let _status = self.0.wait();
-    }
-}
-
-impl Process {
-    /// A figure of `/proc/PID/status` in KiB.
-    fn memory(&self, field: &str) -> u64 {
-        let status = fs::read_to_string(format!("/proc/{}/status", self.0.id())).unwrap();
-        let line = status.lines().find(|line| line.starts_with(field)).unwrap();
-        line.split_whitespace().nth(1).unwrap().parse().unwrap()
-    }
-
-    /// CPU seconds, user and system: fields 14 and 15 of `/proc/PID/stat`, in USER_HZ, which is 100.
-    fn cpu(&self) -> f64 {
-        let stat = fs::read_to_string(format!("/proc/{}/stat", self.0.id())).unwrap();
-        let after = stat.rsplit_once(") ").unwrap().1;
-        let ticks: u64 = after
-            .split(' ')
-            .skip(11)
-            .take(2)
-            .map(|n| n.parse::<u64>().unwrap())
-            .sum();
-        ticks as f64 / 100.0
-    }
-
-    async fn stop(mut self) {
-        let pid = self.0.id().to_string();
-        assert!(
-            Command::new("kill")
-                .args(["-TERM", &pid])
-                .status()
-                .unwrap()
-                .success()
-        );
-        let begun = Instant::now();
-        while self.0.try_wait().unwrap().is_none() {
-            assert!(begun.elapsed() < DEADLINE, "it does not end");
-            sleep(LOOK).await;
-        }
-    }
-}
-
-/// A controller that runs, with its admin port.
-struct Controller {
-    process: Process,
-    admin: SocketAddr,
-    begun: Instant,
-}
-
-impl Controller {
-    fn start(binary: &Path, kubeconfig: &str) -> Self {
-        // A port that is free now; nothing else on this machine asks for ports meanwhile.
-        let free = std::net::TcpListener::bind(("127.0.0.1", 0))
-            .unwrap()
-            .local_addr()
-            .unwrap();
-        let begun = Instant::now();
-        let child = Command::new(binary)
-            .args([
-                "controller",
-                "--leader-elect=false",
-                "--kubeconfig",
-                kubeconfig,
-            ])
-            .args(["--admin-address", &free.to_string()])
-            .env(
-                "RUST_LOG",
-                std::env::var("RUST_LOG").unwrap_or_else(|_| "warn".to_owned()),
-            )
-            .stdout(Stdio::null())
-            .spawn()
-            .unwrap();
-        Self {
-            process: Process(child),
-            admin: free,
-            begun,
-        }
-    }
-
-    /// The body, if it answers 200.
-    async fn get(&self, path: &str) -> Option<String> {
-        let mut stream = TcpStream::connect(self.admin).await.ok()?;
-        let request =
-            format!("GET {path} HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n");
-        stream.write_all(request.as_bytes()).await.ok()?;
-        let mut reply = String::new();
-        stream.read_to_string(&mut reply).await.ok()?;
-        let (head, body) = reply.split_once("\r\n\r\n")?;
-        head.starts_with("HTTP/1.1 200").then(|| body.to_owned())
-    }
-
-    /// Requests that changed something or tried to, by kind and outcome.
-    async fn writes(&self) -> BTreeMap<String, u64> {
-        let page = self.get("/metrics").await.unwrap_or_default();
-        let label = |line: &str, name: &str| {
-            let (_, rest) = line.split_once(&format!("{name}=\"")).unwrap_or_default();
-            rest.split('"').next().unwrap_or_default().to_owned()
-        };
-        page.lines()
-            .filter(|line| line.starts_with("portolan_requests_total{"))
-            .map(|line| {
-                let count = line.rsplit(' ').next().unwrap().parse().unwrap();
-                (label(line, "kind"), label(line, "outcome"), count)
-            })
-            .filter(|(kind, ..)| !kind.ends_with("Read"))
-            .map(|(kind, outcome, count)| (format!("{kind}.{outcome}"), count))
-            .collect()
-    }
-
-    /// Waits until nothing is written any more.
-    async fn quiet(&self) -> BTreeMap<String, u64> {
-        let mut last = self.writes().await;
-        let mut since = Instant::now();
-        while since.elapsed() < QUIET {
-            assert!(self.begun.elapsed() < DEADLINE, "no end: {last:?}");
-            sleep(LOOK).await;
-            let now = self.writes().await;
-            if now != last {
-                last = now;
-                since = Instant::now();
-            }
-        }
-        last
-    }
 }
 
 async fn version(cluster: &Cluster) -> u64 {
@@ -254,7 +95,7 @@ async fn run(binary: &Path, services: usize) -> Value {
     BufReader::new(child.stdout.take().unwrap())
         .read_line(&mut kubeconfig)
         .unwrap();
-    let server = Process(child);
+    let server = Process::from(child);
     let kubeconfig = kubeconfig.trim();
     let parsed = Kubeconfig::read_from(kubeconfig).unwrap();
     let config = kube::Config::from_custom_kubeconfig(parsed, &KubeConfigOptions::default())
@@ -287,24 +128,8 @@ async fn run(binary: &Path, services: usize) -> Value {
     let created = begun.elapsed();
     let before = version(&cluster).await;
 
-    let first = Controller::start(binary, kubeconfig);
-    loop {
-        assert!(
-            first.begun.elapsed() < DEADLINE,
-            "never all assigned: {:?}",
-            first.writes().await
-        );
-        let done = first
-            .writes()
-            .await
-            .get("ServiceStatus.Done")
-            .copied()
-            .unwrap_or_default();
-        if done >= services as u64 {
-            break;
-        }
-        sleep(LOOK).await;
-    }
+    let first = Controller::start(binary, kubeconfig, &["--leader-elect=false"]);
+    first.assigned(services).await;
     let assigned = first.begun.elapsed();
     let cpu_assigned = first.process.cpu();
     let writes = first.quiet().await;
@@ -320,11 +145,8 @@ async fn run(binary: &Path, services: usize) -> Value {
     first.process.stop().await;
 
     let before = version(&cluster).await;
-    let again = Controller::start(binary, kubeconfig);
-    while again.get("/readyz").await.is_none() {
-        assert!(again.begun.elapsed() < DEADLINE, "never ready");
-        sleep(LOOK).await;
-    }
+    let again = Controller::start(binary, kubeconfig, &["--leader-elect=false"]);
+    again.ready().await;
     let ready = again.begun.elapsed();
     let restart_writes = again.quiet().await;
     let restart_changes = version(&cluster).await - before;
@@ -371,12 +193,4 @@ async fn run(binary: &Path, services: usize) -> Value {
             "memory": mib(peak.max(restart_peak)) <= limit,
         },
     })
-}
-
-/// Other work on the machine makes the seconds longer.
-fn load() -> String {
-    fs::read_to_string("/proc/loadavg")
-        .unwrap_or_else(|error| panic!("{error}"))
-        .trim()
-        .to_owned()
 }

@@ -21,6 +21,9 @@ pub struct AuditLine {
     /// What it was about; absent for `/version` and such.
     #[serde(default)]
     pub object_ref: Option<ObjectRef>,
+    /// When it was answered, RFC 3339 with microseconds.
+    #[serde(default)]
+    pub stage_timestamp: String,
     /// Absent while nothing was answered.
     #[serde(default)]
     pub response_status: Option<ResponseStatus>,
