@@ -16,7 +16,7 @@ const CONTEXT: &str = "target/image";
 /// What `cargo xtask image` is told.
 #[derive(Args)]
 pub(crate) struct Arguments {
-    /// How it is compiled: `release` to ship it, `lab` to try it, in a fraction of the time.
+    /// How it is compiled: `release` to ship it, `dev` to try it, in a fraction of the time.
     #[arg(long, default_value = "release")]
     profile: String,
     /// What the image is called.
@@ -47,24 +47,19 @@ pub(crate) fn run(root: &Path, arguments: &Arguments) -> anyhow::Result<()> {
 }
 
 fn prepare(root: &Path, context: &Path, profile: &str) -> anyhow::Result<()> {
-    // Against glibc: rustup need not fetch this target, unlike musl's. Named although it is the
-    // host's own, because flags for it would otherwise be those of build scripts, too.
-    let target = format!("{}-unknown-linux-gnu", std::env::consts::ARCH);
-    let mut cargo = process::cargo(root, ["build", "--locked", "--package", "controller"]);
+    // Against glibc: rustup need not fetch this target, unlike musl's. The flag is for the program
+    // alone, so that the dependencies are those of every other build.
+    let mut cargo = process::cargo(root, ["rustc", "--locked", "--package", "controller"]);
     cargo
         .args(["--bin", "portolan", "--profile", profile])
-        .args(["--target", &target, "--target-dir", "target"])
-        .env("RUSTFLAGS", "-C target-feature=+crt-static");
+        .args(["--target-dir", "target"])
+        .args(["--", "-C", "target-feature=+crt-static"]);
     let status = process::run(&mut cargo)?;
     ensure!(status.success(), "portolan does not compile: {status}");
     fs::create_dir_all(context)?;
     // cargo's one exception: the profile `dev` lands in `debug`.
     let folder = if profile == "dev" { "debug" } else { profile };
-    let program = root
-        .join("target")
-        .join(target)
-        .join(folder)
-        .join("portolan");
+    let program = root.join("target").join(folder).join("portolan");
     fs::copy(&program, context.join("portolan"))
         .with_context(|| format!("cannot copy {}", program.display()))?;
     fs::copy(root.join("deploy/Dockerfile"), context.join("Dockerfile"))?;
