@@ -218,6 +218,10 @@ async fn the_api_server_takes_every_manifest_strictly_and_drops_nothing() {
         &real.plane,
         &documents(&monitors.unwrap()).iter().collect::<Vec<_>>(),
     );
+    // runs: kubectl apply --server-side -f deploy/manifests/portolan.yaml
+    let manifests = root().join(MANIFESTS);
+    let as_documented = ["apply", "--server-side", "-f", manifests.to_str().unwrap()];
+    kubectl(&real.plane, &as_documented, "");
     for values in [&[][..], &["--values", EVERYTHING]] {
         // The namespace warns of pods that are not as restricted as they can be.
         let more = ["--include-crds", "--set", "namespace.create=true"];
@@ -262,19 +266,31 @@ async fn helm_installs_upgrades_and_uninstalls_it_and_the_ledger_stays() {
         said(&helm(&[arguments, &place[..]].concat()))
     };
     let get = |what: &str| kubectl(&real.plane, &["get", "-A", "-o", "name", what], "");
-    // A class in the same release as its definition.
-    let class = ["--set", "loadBalancerClass.create=true"];
+    // runs: helm install portolan deploy/charts/portolan --namespace portolan-system --create-namespace --set image.repository=registry.example/portolan
     let install = [
         "install",
         "portolan",
         "deploy/charts/portolan",
         "--create-namespace",
+        "--set",
+        "image.repository=registry.example/portolan",
     ];
+    // A class in the same release as its definition.
+    let class = ["--set", "loadBalancerClass.create=true"];
     helm(&[&install[..], &class[..]].concat());
     assert_eq!(
         get("loadbalancerclasses"),
         "loadbalancerclass.portolan.dev/pool\n"
     );
+    // runs: helm show crds deploy/charts/portolan | kubectl apply --server-side --force-conflicts -f -
+    let crds = said(&chart::helm(&["show", "crds", "deploy/charts/portolan"]));
+    let mut newer = documents(&crds);
+    for crd in &mut newer {
+        crd["spec"]["versions"][0]["schema"]["openAPIV3Schema"]["description"] = "Newer.".into();
+    }
+    let newer = serde_json::json!({"apiVersion": "v1", "kind": "List", "items": newer});
+    let replace = ["apply", "--server-side", "--force-conflicts", "-f", "-"];
+    kubectl(&real.plane, &replace, &newer.to_string());
     let block = r#"{"apiVersion": "portolan.dev/v1alpha1", "kind": "AddressPool",
         "metadata": {"name": "kept"}, "spec": {"addresses": ["192.0.2.0/24"]}}"#;
     kubectl(&real.plane, &["apply", "--server-side", "-f", "-"], block);
