@@ -1,6 +1,6 @@
 //! `tests/kind` needs a container engine, which no machine of ours has: here is linted what can be.
 
-#![expect(clippy::unwrap_used, clippy::panic, reason = "test code")]
+#![expect(clippy::panic, reason = "test code")]
 
 use std::{
     fs,
