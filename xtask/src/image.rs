@@ -2,7 +2,7 @@
 //! here can build it. No registry, no base image, no network.
 
 use std::fs;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::process::Command;
 
 use anyhow::{Context, ensure};
@@ -16,7 +16,7 @@ const CONTEXT: &str = "target/image";
 /// What `cargo xtask image` is told.
 #[derive(Args)]
 pub(crate) struct Arguments {
-    /// How it is compiled: `release` to ship it, `lab` to try it, in a fraction of the time.
+    /// How it is compiled: `release` to ship it, `dev` to try it, in a fraction of the time.
     #[arg(long, default_value = "release")]
     profile: String,
     /// What the image is called.
@@ -32,8 +32,7 @@ pub(crate) struct Arguments {
 /// # Errors
 /// When the program does not compile, or nothing here can build images.
 pub(crate) fn run(root: &Path, arguments: &Arguments) -> anyhow::Result<()> {
-    let context = root.join(CONTEXT);
-    prepare(root, &context, &arguments.profile)?;
+    let context = prepare(root, &arguments.profile)?;
     if arguments.no_build {
         println!("{} is ready for `docker build`", context.display());
         return Ok(());
@@ -46,29 +45,29 @@ pub(crate) fn run(root: &Path, arguments: &Arguments) -> anyhow::Result<()> {
     Ok(())
 }
 
-fn prepare(root: &Path, context: &Path, profile: &str) -> anyhow::Result<()> {
-    // Against glibc: rustup need not fetch this target, unlike musl's. Named although it is the
-    // host's own, because flags for it would otherwise be those of build scripts, too.
-    let target = format!("{}-unknown-linux-gnu", std::env::consts::ARCH);
-    let mut cargo = process::cargo(root, ["build", "--locked", "--package", "controller"]);
+/// Fills the folder that an engine is shown, and tells where it is.
+///
+/// # Errors
+/// When the program does not compile.
+pub(crate) fn prepare(root: &Path, profile: &str) -> anyhow::Result<PathBuf> {
+    let context = root.join(CONTEXT);
+    // Against glibc: rustup need not fetch this target, unlike musl's. The flag is for the program
+    // alone, so that the dependencies are those of every other build.
+    let mut cargo = process::cargo(root, ["rustc", "--locked", "--package", "controller"]);
     cargo
         .args(["--bin", "portolan", "--profile", profile])
-        .args(["--target", &target, "--target-dir", "target"])
-        .env("RUSTFLAGS", "-C target-feature=+crt-static");
+        .args(["--target-dir", "target"])
+        .args(["--", "-C", "target-feature=+crt-static"]);
     let status = process::run(&mut cargo)?;
     ensure!(status.success(), "portolan does not compile: {status}");
-    fs::create_dir_all(context)?;
+    fs::create_dir_all(&context)?;
     // cargo's one exception: the profile `dev` lands in `debug`.
     let folder = if profile == "dev" { "debug" } else { profile };
-    let program = root
-        .join("target")
-        .join(target)
-        .join(folder)
-        .join("portolan");
+    let program = root.join("target").join(folder).join("portolan");
     fs::copy(&program, context.join("portolan"))
         .with_context(|| format!("cannot copy {}", program.display()))?;
     fs::copy(root.join("deploy/Dockerfile"), context.join("Dockerfile"))?;
-    Ok(())
+    Ok(context)
 }
 
 /// What can build images here; add the tag and the folder.

@@ -10,7 +10,7 @@ use k8s::{Binary, NotAvailable};
 
 use crate::counts::Counts;
 use crate::report::{Outcome, Report};
-use crate::{generate, process, tools};
+use crate::{generate, image, process, tools};
 
 /// One part of the suite.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, ValueEnum)]
@@ -31,7 +31,7 @@ pub(crate) enum Part {
     Kubectl,
     /// The programs of a real Kubernetes, built once.
     Kubernetes,
-    /// Debian's packages for nodes that run pods.
+    /// Debian's packages for nodes that run pods, and the image that they run.
     Lab,
     /// Every test, those on a real Kubernetes last.
     Test,
@@ -121,7 +121,12 @@ fn outcome(part: Part, root: &Path, counts: &mut Counts) -> anyhow::Result<Outco
         Part::Kubernetes => available(Binary::build().map(|_| String::new())),
         Part::Lab => {
             tools::debian_packages()?;
-            available(k8s::lab::available().map(|()| String::new()))
+            if let Err(error) = k8s::lab::available() {
+                return available(Err(error));
+            }
+            // runs: cargo xtask image --profile dev --no-build
+            image::prepare(root, "dev")?;
+            Ok(Outcome::Passed(String::new()))
         }
         Part::Test => tests(root, counts),
     }

@@ -1,6 +1,11 @@
 //! Puts the parts together and watches over them: a task that ends before it should ends the run.
 
-use std::{future::Future, net::SocketAddr, sync::Arc, time::Duration};
+use std::{
+    future::Future,
+    net::{Ipv4Addr, Ipv6Addr, SocketAddr},
+    sync::Arc,
+    time::Duration,
+};
 
 use crds::{AddressPool, AllocationBlock, LoadBalancerClass, NodePortPool};
 use jiff::Timestamp;
@@ -198,7 +203,7 @@ pub async fn run(
     options.state.send_replace(State::default());
 
     if let Some(address) = options.admin {
-        let listener = TcpListener::bind(address)
+        let listener = listen(address)
             .await
             .map_err(|error| Error::Admin(address, error))?;
         let bound = listener
@@ -288,6 +293,19 @@ pub async fn run(
         }
     }
     Ok(())
+}
+
+/// `[::]` means both families; where the kernel has no IPv6, all of IPv4.
+async fn listen(address: SocketAddr) -> std::io::Result<TcpListener> {
+    match (TcpListener::bind(address).await, without_ipv6(address)) {
+        (Err(error), Some(instead)) => TcpListener::bind(instead).await.map_err(|_also| error),
+        (bound, _) => bound,
+    }
+}
+
+fn without_ipv6(address: SocketAddr) -> Option<SocketAddr> {
+    (address.ip() == Ipv6Addr::UNSPECIFIED)
+        .then(|| SocketAddr::from((Ipv4Addr::UNSPECIFIED, address.port())))
 }
 
 /// Longer than any process runs, short enough for every clock.

@@ -259,7 +259,7 @@ fn lab(mode: ProxyMode) -> Lab {
     let context = repository().join("target/image");
     assert!(
         context.join("portolan").is_file(),
-        "{} is empty; `cargo xtask image --no-build --profile lab` fills it",
+        "{} is empty; `cargo xtask image --no-build --profile dev` fills it",
         context.display()
     );
     let folder = tempfile::tempdir().unwrap();

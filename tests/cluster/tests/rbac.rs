@@ -1,0 +1,269 @@
+//! The controller's rights are exactly what it uses: it runs with its ServiceAccount from the chart
+//! through all that it can do, then the audit log is compared with the roles, both ways.
+
+#![expect(
+    clippy::unwrap_used,
+    clippy::panic,
+    clippy::indexing_slicing,
+    reason = "test code"
+)]
+
+#[path = "common/chart.rs"]
+mod chart;
+mod common;
+
+use std::{collections::BTreeSet, io::Write as _, process::Stdio, time::Duration};
+
+use chart::{NAMESPACE, rendered, said};
+use cluster::{AuditLine, ControlPlane, Options};
+use common::real;
+use controller::shell::{self, Election};
+use devapi::faults::{Fault, Faults, Match};
+use serde_json::{Value, json};
+use tests::{
+    cluster::{Cluster, addresses, condition},
+    fixtures::{bare, default_class, pool, with},
+    stage::{Running, options},
+};
+use tower::Layer as _;
+
+/// How long nothing may be written before the cluster counts as settled.
+const QUIET: Duration = Duration::from_secs(3);
+/// As the chart names it.
+const LEASE: &str = "portolan-controller";
+
+/// `group/resource/subresource: verb`, the group empty for the core's.
+type Rights = BTreeSet<String>;
+
+fn roles() -> Vec<Value> {
+    let text = rendered(&["--show-only", "templates/rbac.yaml"]);
+    serde_saphyr::from_multiple(&text).unwrap()
+}
+
+fn granted(roles: &[Value]) -> Rights {
+    let words = |rule: &Value, field: &str| -> Vec<String> {
+        serde_json::from_value(rule[field].clone()).unwrap()
+    };
+    let rules = roles.iter().filter_map(|role| role["rules"].as_array());
+    let mut rights = Rights::new();
+    for rule in rules.flatten() {
+        for group in words(rule, "apiGroups") {
+            for resource in words(rule, "resources") {
+                for verb in words(rule, "verbs") {
+                    rights.insert(format!("{group}/{resource}: {verb}"));
+                }
+            }
+        }
+    }
+    rights
+}
+
+fn used(log: &[AuditLine]) -> Rights {
+    let of = |line: &AuditLine| {
+        let object = line.object_ref.as_ref()?;
+        Some(format!(
+            "{}/{}: {}",
+            object.api_group,
+            line.resource(),
+            line.verb
+        ))
+    };
+    log.iter().filter_map(of).collect()
+}
+
+fn apply(plane: &ControlPlane, objects: &str) {
+    let mut kubectl = plane.kubectl();
+    kubectl.args(["apply", "--server-side", "--validate=strict", "-f", "-"]);
+    kubectl
+        .stdin(Stdio::piped())
+        .stdout(Stdio::piped())
+        .stderr(Stdio::piped());
+    let mut child = kubectl.spawn().unwrap();
+    child
+        .stdin
+        .take()
+        .unwrap()
+        .write_all(objects.as_bytes())
+        .unwrap();
+    said(&child.wait_with_output().unwrap());
+}
+
+struct Scene {
+    cluster: Cluster,
+    faults: Faults,
+    config: kube::Config,
+}
+
+impl Scene {
+    /// With streaming lists, which newer API servers have, or with pages.
+    fn start(&self, identity: &str, streaming_lists: bool) -> Running {
+        let real = shell::client(self.config.clone()).unwrap();
+        let send = tower::service_fn(move |request| {
+            let real = real.clone();
+            async move { real.send(request).await }
+        });
+        let client = shell::client_over(self.faults.layer(send), "default");
+        let election = Election {
+            namespace: NAMESPACE.to_owned(),
+            name: LEASE.to_owned(),
+        };
+        let options = shell::Options {
+            election: Some(election),
+            streaming_lists,
+            ..options(identity)
+        };
+        Running::start(client, options)
+    }
+
+    async fn until_says(&self, kind: &str, name: &str, type_: &str) {
+        self.cluster
+            .until(&format!("{kind} {name} says {type_}"), async |cluster| {
+                let object = cluster.get(kind, name).await.unwrap();
+                condition(&object, type_).is_some()
+            })
+            .await;
+    }
+}
+
+fn lb(name: &str) -> Value {
+    with(
+        bare(name, "LoadBalancer"),
+        "/spec/allocateLoadBalancerNodePorts",
+        json!(false),
+    )
+}
+
+/// Everything that a running controller does.
+async fn live(on: &Scene) {
+    let cluster = &on.cluster;
+    cluster.create(default_class()).await;
+    cluster.create(pool("public", &["192.0.2.0/30"])).await;
+    let ports = json!({
+        "apiVersion": "portolan.dev/v1alpha1", "kind": "NodePortPool",
+        "metadata": {"name": "ports"}, "spec": {"ports": ["30000-30100"]},
+    });
+    cluster.create(ports).await;
+    for object in [
+        lb("a"),
+        bare("with-node-ports", "LoadBalancer"),
+        bare("inside", "ClusterIP"),
+        bare("ports", "NodePort"),
+        with(
+            bare("headless", "ClusterIP"),
+            "/spec/clusterIP",
+            json!("None"),
+        ),
+    ] {
+        cluster.create(object).await;
+    }
+    for (kind, name) in [
+        ("AddressPool", "public"),
+        ("NodePortPool", "ports"),
+        ("LoadBalancerClass", "default"),
+    ] {
+        on.until_says(kind, name, "Ready").await;
+    }
+    let has_one = |o: &Value| addresses(o).len() == 1;
+    for name in ["a", "with-node-ports"] {
+        cluster.until_service(name, "has an address", has_one).await;
+    }
+    // A write of the ledger whose fate is unknown is looked up.
+    on.faults
+        .script(
+            Match::verb("update").resource("allocationblocks"),
+            Fault::LostReply,
+        )
+        .times(1);
+    cluster.create(lb("b")).await;
+    cluster.until_service("b", "has an address", has_one).await;
+    // Numbers move, statuses are repaired, types change, somebody waits and is told so.
+    cluster
+        .edit("AddressPool", "public", |o| {
+            o["spec"]["addresses"] = json!(["198.51.100.0/30"]);
+        })
+        .await;
+    cluster
+        .until_service("a", "has moved", |o| {
+            addresses(o).iter().all(|a| a.starts_with("198.51.100."))
+        })
+        .await;
+    cluster
+        .edit_status("Service", "default/a", |o| {
+            o["status"]["loadBalancer"] = json!({"ingress": [{"ip": "203.0.113.1"}]});
+        })
+        .await;
+    cluster
+        .until_service("a", "is repaired", |o| {
+            addresses(o).iter().all(|a| a.starts_with("198.51.100."))
+        })
+        .await;
+    cluster
+        .set("inside", "/spec/type", json!("LoadBalancer"))
+        .await;
+    cluster
+        .until_service("inside", "has an address", has_one)
+        .await;
+    cluster.create(lb("waits")).await;
+    cluster.until_reason("waits", "PoolExhausted").await;
+    cluster.delete("Service", "default/b").await;
+    cluster
+        .until_service("waits", "has an address", has_one)
+        .await;
+    cluster
+        .until("an Event was written", async |cluster| {
+            cluster.events("waits", "PoolExhausted").await == 1
+        })
+        .await;
+}
+
+#[tokio::test]
+#[ignore = "real Kubernetes: cargo xtask cluster build, then cargo test -p cluster -- --ignored"]
+async fn the_roles_grant_exactly_what_the_controller_uses() {
+    let real = real(Options::default()).await;
+    let plane = &real.plane;
+    let namespace = json!({
+        "apiVersion": "v1", "kind": "Namespace", "metadata": {"name": NAMESPACE},
+    });
+    apply(plane, &namespace.to_string());
+    let roles = roles();
+    let list = json!({"apiVersion": "v1", "kind": "List", "items": roles});
+    apply(plane, &list.to_string());
+    let token = plane.service_account_token(NAMESPACE, "portolan").await;
+    let on = Scene {
+        cluster: Cluster::new(plane.client().await.unwrap(), QUIET, false),
+        faults: Faults::new(7),
+        config: plane.config_as(&token.unwrap()).await.unwrap(),
+    };
+    on.cluster.install().await;
+
+    let mut one = on.start("one", true);
+    one.until("leading", |state| state.leading).await;
+    let mut two = on.start("two", false);
+    two.until("synced", |state| state.synced).await;
+    live(&on).await;
+    one.stop().await;
+    two.until("leading", |state| state.leading).await;
+    on.cluster.settled().await;
+    two.stop().await;
+    // What goes while nobody looks is released after a read that proves it.
+    on.cluster.delete("Service", "default/a").await;
+    let mut three = on.start("three", true);
+    three
+        .until("idle", |state| state.idle && state.leading)
+        .await;
+    on.cluster.settled().await;
+    on.cluster.check().await;
+    three.stop().await;
+
+    let mut log = plane.audit().unwrap();
+    let user = format!("system:serviceaccount:{NAMESPACE}:portolan");
+    log.retain(|line| line.user.username == user);
+    let refused: Vec<_> = log.iter().filter(|line| line.code() == 403).collect();
+    assert!(refused.is_empty(), "{refused:#?}");
+    let (granted, used) = (granted(&roles), used(&log));
+    let difference: Vec<_> = granted.symmetric_difference(&used).collect();
+    assert!(
+        difference.is_empty(),
+        "not both granted and used: {difference:?}\nused: {used:#?}"
+    );
+}
