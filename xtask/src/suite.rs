@@ -193,6 +193,7 @@ fn tests(root: &Path, counts: &mut Counts) -> anyhow::Result<Outcome> {
     };
     let mut ok = process::tee(&mut all, |line| counts.see(line))?.success();
     if Binary::cached().is_ok() {
+        // runs: cargo test --package cluster -- --ignored
         let mut real = command();
         real.args(["--", "--ignored"]);
         if k8s::lab::available().is_err() {

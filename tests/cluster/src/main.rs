@@ -166,7 +166,8 @@ impl Home {
             "nothing runs; `cargo xtask cluster up` starts it"
         );
         let status = Command::new(Binary::cached()?.path())
-            .arg("kubectl")
+            .args(["kubectl", "--cache-dir"])
+            .arg(self.0.join("kubectl"))
             .args(arguments)
             .env("KUBECONFIG", self.kubeconfig())
             .status()?;

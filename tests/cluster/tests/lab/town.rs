@@ -216,6 +216,24 @@ impl Town {
         told(ip.output().unwrap()).unwrap();
     }
 
+    /// What the API server has refused the controller, by its audit log; a given cluster shows none.
+    pub(crate) fn refused(&self) -> Vec<String> {
+        let Place::Lab(lab) = &self.place else {
+            return Vec::new();
+        };
+        let user = format!("system:serviceaccount:{NAMESPACE}:portolan");
+        let lines = lab.plane().audit().unwrap();
+        let ours: Vec<_> = lines
+            .iter()
+            .filter(|line| line.user.username == user)
+            .collect();
+        assert!(ours.iter().any(|line| line.is_write()), "it wrote nothing");
+        (ours.iter())
+            .filter(|line| line.code() == 403)
+            .map(|line| format!("{} {}", line.verb, line.request_uri))
+            .collect()
+    }
+
     /// Repeats until it succeeds; panics with the last failure when it takes too long.
     pub(crate) fn until<T>(&self, what: &str, attempt: impl Fn() -> Result<T, String>) -> T {
         let start = Instant::now();

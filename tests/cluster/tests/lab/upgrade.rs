@@ -115,4 +115,8 @@ pub(crate) fn the_deployment_runs_with_the_least_privilege(town: &Town) {
         );
         assert_eq!(security["allowPrivilegeEscalation"], false, "{security}");
     }
+    let ns = &pods::namespace(town, "rights");
+    town.apply(&service(ns, "any", &json!({})));
+    town.address(ns, "any");
+    assert_eq!(town.refused(), [""; 0]);
 }
