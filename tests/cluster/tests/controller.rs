@@ -205,3 +205,93 @@ async fn a_restarted_api_server_is_found_again() {
     on.cluster.until_address("b", "192.0.2.1").await;
     on.fixed_point(running).await;
 }
+
+#[tokio::test]
+#[ignore = "real Kubernetes: cargo xtask cluster build, then cargo test -p cluster -- --ignored"]
+async fn portolan_owns_its_part_of_the_status_and_users_may_apply_the_rest_again() {
+    let real = real(Options::default()).await;
+    let on = stage(&real.plane).await;
+    on.create([pool("public", &["192.0.2.0/24"])]).await;
+    let running = on.start("one");
+    let folder = tempfile::tempdir().unwrap();
+    let file = folder.path().join("service.yaml");
+    let apply = |app: &str| {
+        let service = with(lb("a"), "/metadata/labels", json!({"app": app}));
+        std::fs::write(&file, service.to_string()).unwrap();
+        let file = file.to_str().unwrap();
+        kubectl(&real.plane, &["apply", "--server-side", "-f", file]);
+    };
+    apply("first");
+    on.cluster.until_address("a", "192.0.2.0").await;
+    on.cluster.settled().await;
+    let service = on.cluster.service("a").await;
+    let owners = service["metadata"]["managedFields"].as_array().unwrap();
+    let ours: Vec<_> = owners
+        .iter()
+        .filter(|o| o["manager"] == "portolan")
+        .collect();
+    assert_eq!(ours.len(), 1, "{owners:#?}");
+    assert_eq!(ours[0]["subresource"], "status");
+    let fields = |at: &Value| -> Vec<String> { at.as_object().unwrap().keys().cloned().collect() };
+    assert_eq!(fields(&ours[0]["fieldsV1"]), ["f:status"]);
+    let status = &ours[0]["fieldsV1"]["f:status"];
+    assert_eq!(fields(status), ["f:conditions", "f:loadBalancer"]);
+    // No conflict, and nothing of ours is lost.
+    apply("second");
+    on.cluster.settled().await;
+    let service = on.cluster.service("a").await;
+    assert_eq!(service["metadata"]["labels"]["app"], "second");
+    assert_eq!(addresses(&service), ["192.0.2.0"]);
+    on.fixed_point(running).await;
+}
+
+#[tokio::test]
+#[ignore = "real Kubernetes: cargo xtask cluster build, then cargo test -p cluster -- --ignored"]
+async fn who_wants_no_node_ports_gets_an_address_and_neither_node_ports_nor_a_finalizer() {
+    let real = real(Options::default()).await;
+    let on = stage(&real.plane).await;
+    on.create([
+        pool("public", &["192.0.2.0/24"]),
+        lb("a"),
+        bare("b", "LoadBalancer"),
+    ])
+    .await;
+    let running = on.start("one");
+    for name in ["a", "b"] {
+        on.cluster
+            .until_service(name, "has an address", |o| addresses(o).len() == 1)
+            .await;
+    }
+    on.cluster.settled().await;
+    let port = |service: &Value| service["spec"]["ports"][0]["nodePort"].clone();
+    let (without, with_port) = (on.cluster.service("a").await, on.cluster.service("b").await);
+    assert_eq!(port(&without), Value::Null);
+    assert!(port(&with_port).as_u64().is_some_and(|port| port >= 30_000));
+    for service in [without, with_port] {
+        assert_eq!(service["metadata"]["finalizers"], Value::Null);
+    }
+    on.fixed_point(running).await;
+}
+
+#[tokio::test]
+#[ignore = "real Kubernetes: cargo xtask cluster build, then cargo test -p cluster -- --ignored"]
+async fn the_exposed_hello_world_of_the_documentation_gets_its_address() {
+    let real = real(Options::default()).await;
+    let on = stage(&real.plane).await;
+    on.create([pool("public", &["192.0.2.0/24"])]).await;
+    let running = on.start("one");
+    let create = [
+        "create",
+        "deployment",
+        "hello-world",
+        "--image=hello",
+        "--port=8080",
+    ];
+    kubectl(&real.plane, &create);
+    let expose = ["expose", "deployment", "hello-world", "--type=LoadBalancer"];
+    kubectl(&real.plane, &[&expose[..], &["--name=my-service"]].concat());
+    on.cluster.until_address("my-service", "192.0.2.0").await;
+    let shown = kubectl(&real.plane, &["get", "service", "my-service"]);
+    assert!(shown.contains("192.0.2.0"), "{shown}");
+    on.fixed_point(running).await;
+}
