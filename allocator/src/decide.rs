@@ -269,19 +269,17 @@ impl Allocator {
         recorded != want.request.sharing && self.clash(want, number).is_some()
     }
 
-    /// Another holder of the number that the request may not share it with.
+    /// Another holder of the number that the request may not share it with: of several the first by
+    /// name, so that every replica names the same one, in whatever order it learned of them.
     pub(crate) fn clash(&self, want: Want<'_>, number: Number) -> Option<Why> {
         let request = want.request;
-        self.holders(number).iter().find_map(|holder| {
+        let against = |holder: &Holder| {
+            let by = || holder.service.clone();
             if holder.uid == *request.uid {
-                return (holder.usage != request.usage).then(|| Why::InUse {
-                    by: holder.service.clone(),
-                });
+                return (holder.usage != request.usage).then(|| Why::InUse { by: by() });
             }
             let Some(sharing) = request.sharing else {
-                return Some(Why::InUse {
-                    by: holder.service.clone(),
-                });
+                return Some(Why::InUse { by: by() });
             };
             let obstacle = match &holder.sharing {
                 None => Some(Obstacle::NotShared),
@@ -293,11 +291,16 @@ impl Allocator {
                 )
                 .err(),
             };
-            obstacle.map(|why| Why::CannotShare {
-                with: holder.service.clone(),
-                why,
-            })
-        })
+            obstacle.map(|why| Why::CannotShare { with: by(), why })
+        };
+        match self.holders(number) {
+            [] => None,
+            [only] => against(only),
+            several => (several.iter())
+                .filter_map(|holder| Some((holder, against(holder)?)))
+                .min_by(|(a, _), (b, _)| (&a.service, &a.uid).cmp(&(&b.service, &b.uid)))
+                .map(|(_, why)| why),
+        }
     }
 }
 

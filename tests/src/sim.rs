@@ -584,6 +584,9 @@ impl World {
             }
             if any {
                 quiet_until = None;
+                // Requests take time: a replica that waits for its next try gets there, although the
+                // other one and it may meanwhile write in turns what each knows.
+                self.clock += Duration::from_millis(1);
                 continue;
             }
             // Nothing to do now: go on to the next deadline; quiet for a resync's length is the end.

@@ -32,6 +32,9 @@ use super::{
 /// Passes under way at once: enough that a block's commit gathers hundreds of claims, little enough
 /// that what is decided is not stale before it is written.
 const MAX_PASSES: usize = 1024;
+/// While so many writes of Services are under way, claims gather: enough to keep the API server busy
+/// until the next commit is done, few enough that most passes are there to be gathered.
+const WRITES_AHEAD: usize = 128;
 /// Pool and class statuses are looked at so often at most, so each is written once a second at most.
 const STATUS_INTERVAL: Duration = Duration::from_secs(1);
 /// Everything is looked at again so often: costs no write when nothing is wrong.
@@ -222,6 +225,9 @@ impl Engine {
                 self.apply(changes, now);
             }
             Input::PoolStatusWritten { kind, name, result } => {
+                // From here on, and not from when it was sent: a slow answer and a quick one after it
+                // would bring two within a second.
+                self.statuses_at = now.mono + STATUS_INTERVAL;
                 if result.is_err() {
                     self.pool_writes.remove(&(kind, name));
                     self.statuses_dirty = true;
@@ -267,6 +273,7 @@ impl Engine {
             if self.pools_changed {
                 self.set_pools();
             }
+            self.ledger.gather(self.writes_ahead());
             let (effects, changes) = self.ledger.poll(now);
             self.effects.extend(effects);
             let quiet = changes.is_empty();
@@ -283,6 +290,12 @@ impl Engine {
         }
         self.statuses(now);
         std::mem::take(&mut self.effects)
+    }
+
+    fn writes_ahead(&self) -> bool {
+        let writing = |pass: &&PassState| matches!(pass.stage, Stage::Writing);
+        self.passes.len() > WRITES_AHEAD
+            && self.passes.values().filter(writing).count() >= WRITES_AHEAD
     }
 
     /// When [`Self::poll`] has something to do that no input will announce.

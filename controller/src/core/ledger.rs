@@ -139,6 +139,8 @@ pub struct Ledger {
     busy: BTreeSet<BlockId>,
     tokens: f64,
     refilled: Duration,
+    /// Nobody waits for a commit: what is pending gathers.
+    gathering: bool,
     /// Block writes asked for.
     pub writes: u64,
     /// Of these, refused because the block had changed.
@@ -163,6 +165,7 @@ impl Ledger {
             busy: BTreeSet::new(),
             tokens: BURST,
             refilled: Duration::ZERO,
+            gathering: false,
             writes: 0,
             conflicts: 0,
         }
@@ -261,6 +264,12 @@ impl Ledger {
         changes
     }
 
+    /// Whether claims shall gather for now, because enough of what is committed waits to be used: a
+    /// larger commit later costs the API server less than several now.
+    pub fn gather(&mut self, gathering: bool) {
+        self.gathering = gathering;
+    }
+
     /// Asks for the writes and reads that are due.
     pub fn poll(&mut self, now: Now) -> (Vec<Effect>, Vec<Change>) {
         let mut effects = Vec::new();
@@ -292,7 +301,7 @@ impl Ledger {
                 self.busy.remove(&id);
                 continue;
             }
-            if self.tokens < 1.0 {
+            if self.gathering || self.tokens < 1.0 {
                 continue;
             }
             let mut claims = block.claims.clone();
@@ -336,6 +345,7 @@ impl Ledger {
             .iter()
             .filter_map(|id| self.blocks.get(id))
             .filter(|block| block.flight.is_none() && !block.reading)
+            .filter(|block| !self.gathering || block.uncertain || block.damaged.is_some())
             .map(|block| {
                 let token = if block.uncertain || self.tokens >= 1.0 {
                     now

@@ -184,6 +184,19 @@ fn an_explicit_address_is_given_or_refused_with_a_reason() {
 }
 
 #[test]
+fn of_several_who_share_a_refused_address_the_first_by_name_is_named_whoever_was_first_known() {
+    for order in [["one", "two"], ["two", "one"]] {
+        let mut allocator = world(vec![pool("a", "10.0.1.0/24")]);
+        for name in order {
+            let port = if name == "one" { "TCP/80" } else { "TCP/443" };
+            Ask { sharing: Some(terms("k", port)), ..ask(name) }.hold(&mut allocator, number("10.0.1.9"));
+        }
+        let verdict = Ask { explicit: "10.0.1.9", ..ask("s") }.decide(&allocator);
+        assert!(message(&verdict).contains("ns/one"), "{}", message(&verdict));
+    }
+}
+
+#[test]
 fn a_refused_address_names_who_has_it() {
     let mut allocator = world(vec![pool("a", "10.0.1.0/24")]);
     ask("first").hold(&mut allocator, number("10.0.1.9"));

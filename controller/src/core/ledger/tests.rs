@@ -142,6 +142,24 @@ fn writes_beyond_the_burst_are_paced_and_announced() {
 }
 
 #[test]
+fn while_enough_waits_to_be_used_claims_gather_and_then_go_in_one_write() {
+    let mut ledger = Ledger::new("me".into());
+    ledger.gather(true);
+    for n in 0..100 {
+        ledger.submit(claim(n, holder(&format!("s{n}"), "1")));
+        assert_eq!(ledger.poll(now(0)).0, []);
+        assert_eq!(ledger.next_due(Duration::ZERO), None, "it would spin");
+    }
+    ledger.gather(false);
+    assert_eq!(ledger.next_due(Duration::ZERO), Some(Duration::ZERO));
+    let (effects, _) = ledger.poll(now(100));
+    let [Effect::WriteBlock { spec, .. }] = effects.as_slice() else {
+        panic!("{effects:?}");
+    };
+    assert_eq!(spec.claims.len(), 100);
+}
+
+#[test]
 fn nothing_counts_as_held_before_its_block_is_written() {
     let mut ledger = Ledger::new("me".into());
     ledger.submit(claim(0, holder("a", "1")));
