@@ -128,7 +128,7 @@ async fn run(binary: &Path, services: usize) -> Value {
     let created = begun.elapsed();
     let before = version(&cluster).await;
 
-    let first = Controller::start(binary, kubeconfig, &["--leader-elect=false"]);
+    let first = Controller::start(binary, kubeconfig, "bench", &["--leader-elect=false"]);
     first.assigned(services).await;
     let assigned = first.begun.elapsed();
     let cpu_assigned = first.process.cpu();
@@ -145,7 +145,7 @@ async fn run(binary: &Path, services: usize) -> Value {
     first.process.stop().await;
 
     let before = version(&cluster).await;
-    let again = Controller::start(binary, kubeconfig, &["--leader-elect=false"]);
+    let again = Controller::start(binary, kubeconfig, "bench", &["--leader-elect=false"]);
     again.ready().await;
     let ready = again.begun.elapsed();
     let restart_writes = again.quiet().await;

@@ -75,16 +75,16 @@ impl Process {
         ticks as f64 / 100.0
     }
 
+    /// Sends it a signal: `-STOP`, `-CONT`, ...
+    pub fn signal(&self, signal: &str) {
+        let pid = self.0.id().to_string();
+        let sent = Command::new("kill").args([signal, &pid]).status();
+        assert!(sent.unwrap().success(), "{signal}");
+    }
+
     /// Ends it as a Pod is ended, and waits for the end.
     pub async fn stop(mut self) {
-        let pid = self.0.id().to_string();
-        assert!(
-            Command::new("kill")
-                .args(["-TERM", &pid])
-                .status()
-                .unwrap()
-                .success()
-        );
+        self.signal("-TERM");
         let begun = Instant::now();
         while self.0.try_wait().unwrap().is_none() {
             assert!(begun.elapsed() < DEADLINE, "it does not end");
@@ -104,8 +104,9 @@ pub struct Controller {
 }
 
 impl Controller {
-    /// Starts `portolan controller` with these arguments and an admin port.
-    pub fn start(binary: &Path, kubeconfig: &str, arguments: &[&str]) -> Self {
+    /// Starts `portolan controller` with these arguments and an admin port; `name` is what its
+    /// identity begins with. It says what `RUST_LOG` asks for, otherwise errors only.
+    pub fn start(binary: &Path, kubeconfig: &str, name: &str, arguments: &[&str]) -> Self {
         // A port that is free now; nothing else on this machine asks for ports meanwhile.
         let free = std::net::TcpListener::bind(("127.0.0.1", 0))
             .unwrap()
@@ -116,9 +117,10 @@ impl Controller {
             .args(["controller", "--kubeconfig", kubeconfig])
             .args(arguments)
             .args(["--admin-address", &free.to_string()])
+            .env("HOSTNAME", name)
             .env(
                 "RUST_LOG",
-                std::env::var("RUST_LOG").unwrap_or_else(|_| "warn".to_owned()),
+                std::env::var("RUST_LOG").unwrap_or_else(|_| "error".to_owned()),
             )
             .stdout(Stdio::null())
             .spawn()

@@ -183,7 +183,7 @@ async fn run(binary: &Path, services: usize) -> Value {
 
     let before = plane.audit().unwrap().len();
     let lease = ["--lease-namespace", "default"];
-    let first = Controller::start(binary, kubeconfig, &lease);
+    let first = Controller::start(binary, kubeconfig, "bench", &lease);
     first.assigned(services).await;
     let seconds = first.begun.elapsed().as_secs_f64();
     let cpu = first.process.cpu();
@@ -197,7 +197,7 @@ async fn run(binary: &Path, services: usize) -> Value {
     first.process.stop().await;
 
     let before = plane.audit().unwrap().len();
-    let again = Controller::start(binary, kubeconfig, &lease);
+    let again = Controller::start(binary, kubeconfig, "bench", &lease);
     again.ready().await;
     let ready = again.begun.elapsed().as_secs_f64();
     again.quiet().await;

@@ -7,6 +7,7 @@
 
 mod audit;
 mod certificates;
+pub mod invariants;
 mod keeper;
 pub mod lab;
 mod plane;

@@ -12,7 +12,7 @@ use std::{
     time::{Duration, Instant},
 };
 
-use anyhow::{Context as _, Result, bail};
+use anyhow::{Context as _, Result, bail, ensure};
 use k8s_openapi::api::{
     authentication::v1::{TokenRequest, TokenRequestSpec},
     core::v1::ServiceAccount,
@@ -306,6 +306,33 @@ impl ControlPlane {
         self.ready().await
     }
 
+    /// Forgets every older version of every object, so that no watch can go on from one.
+    ///
+    /// # Errors
+    /// When etcd does not answer as expected.
+    pub async fn compact(&self) -> Result<()> {
+        let etcd = self.url(2379);
+        let found = post(&etcd, "/v3/kv/range", r#"{"key": "AA=="}"#).await?;
+        let revision = found
+            .pointer("/header/revision")
+            .and_then(serde_json::Value::as_str)
+            .with_context(|| format!("no revision in {found}"))?;
+        let compact = format!(r#"{{"revision": "{revision}", "physical": true}}"#);
+        let done = post(&etcd, "/v3/kv/compaction", &compact).await?;
+        ensure!(done.get("header").is_some(), "not compacted: {done}");
+        Ok(())
+    }
+
+    /// A kubeconfig file for whoever has this token, in the folder.
+    ///
+    /// # Errors
+    /// When it cannot be written.
+    pub fn kubeconfig_file(&self, name: &str, token: &str) -> Result<PathBuf> {
+        let path = self.folder().join(format!("{name}.kubeconfig"));
+        fs::write(&path, self.kubeconfig_for(token, self.reached).to_string())?;
+        Ok(path)
+    }
+
     /// What this part has printed.
     ///
     /// # Errors
@@ -486,6 +513,17 @@ fn word() -> Result<String> {
     let mut bytes = [0; 16];
     fs::File::open("/dev/urandom")?.read_exact(&mut bytes)?;
     Ok(format!("{:032x}", u128::from_ne_bytes(bytes)))
+}
+
+/// etcd's JSON gateway.
+async fn post(server: &str, path: &str, body: &str) -> Result<serde_json::Value> {
+    let output = tokio::process::Command::new("curl")
+        .args(["--silent", "--show-error", "--noproxy", "*", "--data", body])
+        .arg(format!("{server}{path}"))
+        .output()
+        .await
+        .context("cannot start curl")?;
+    Ok(serde_json::from_slice(&output.stdout)?)
 }
 
 fn http_get(path: &str) -> Result<http::Request<Vec<u8>>> {
