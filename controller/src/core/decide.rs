@@ -385,3 +385,8 @@ fn class_gone(record: &ServiceRecord) -> Missing {
 pub fn holds_anything(allocator: &Allocator, uid: &Uid) -> bool {
     allocator.held_by(uid).next().is_some()
 }
+
+/// Whether this uid holds a number for this use.
+pub fn holds_for(allocator: &Allocator, uid: &Uid, usage: Use) -> bool {
+    allocator.held_by(uid).any(|(_, held)| held == usage)
+}
