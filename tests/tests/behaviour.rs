@@ -482,6 +482,35 @@ fn rival_claim(seed: u64) {
 }
 
 #[test]
+fn a_claim_no_longer_wanted_by_a_service_without_conditions_is_released_and_leaves_no_trace() {
+    let mut prefer = bare("a", "ClusterIP");
+    set(
+        &mut prefer,
+        "/spec/ipFamilyPolicy",
+        json!("PreferDualStack"),
+    );
+    let mut world = settled(vec![cluster_pool("cluster", &["10.96.0.0/24"]), prefer]);
+    let before = world.store.get(Kind::Service, "default/a").unwrap().clone();
+    // A pool of the other family comes and is gone again before its claim is used.
+    world
+        .store
+        .create(cluster_pool("other", &["fd00:10:96::/112"]));
+    while world.deliver(0, Kind::AddressPool) {}
+    world.poll(0);
+    world.tick += 1_000;
+    while world.serve() {}
+    assert_eq!(world.claims().len(), 2, "the second family is claimed");
+    world.store.delete(Kind::AddressPool, "other");
+    while world.deliver(0, Kind::AddressPool) {}
+    settle(&mut world);
+    assert_eq!(world.claims().len(), 1);
+    let after = world.store.get(Kind::Service, "default/a").unwrap();
+    assert_eq!(after["spec"], before["spec"]);
+    assert_eq!(after["status"]["conditions"], Value::Null);
+    assert_eq!(writes(&world, "service status"), 2, "there and back");
+}
+
+#[test]
 fn a_retained_number_waits_for_its_former_owner() {
     let mut world = settled(vec![
         with(

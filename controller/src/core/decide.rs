@@ -181,7 +181,7 @@ fn external_address(
             if record
                 .conditions
                 .iter()
-                .any(|c| super::settle::is_ours(&c.type_)) =>
+                .any(|c| super::settle::is_outcome(&c.type_)) =>
         {
             return Address::Orphaned(class_gone(record));
         }
