@@ -28,13 +28,7 @@ impl Row {
 
     /// Whether the result is the one the manifest states, if it states one.
     pub(crate) fn as_expected(&self) -> bool {
-        let Some(expected) = &self.expected else {
-            return true;
-        };
-        // Words separated by | where chance decides.
-        expected
-            .split('|')
-            .any(|word| self.state.as_deref() == Some(word))
+        self.expected.is_none() || self.expected == self.state
     }
 
     /// What is not as expected.

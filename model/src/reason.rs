@@ -65,6 +65,8 @@ reasons! {
     NumberConflict,
     /// The Service lost its number, because no pool contains it any longer, and got another.
     AddressMoved,
+    /// A number was claimed and is not needed after all; it is free again with the next two writes.
+    ClaimWithdrawn,
     /// A field that Portolan had written was changed by hand and has been put back.
     Repaired,
     /// The ledger block that covers the number cannot be read; nothing is handed out from it.

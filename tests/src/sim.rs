@@ -18,7 +18,7 @@ use controller::core::{
 };
 use fastrand::Rng;
 use k8s_openapi::api::core::v1::{Namespace, Service};
-use model::{Number, ServiceKey, Space, Uid, Use};
+use model::{Number, ServiceKey, Uid, Use};
 use serde_json::{Value, json};
 
 use crate::fixtures::set;
@@ -686,11 +686,14 @@ impl World {
 
     /// Nothing leaked: what the ledger says is held is shown by that very Service.
     pub fn check_no_leak(&self) {
-        let shown = self.shown();
-        for (number, uid, usage) in self.claims() {
-            if number.space != Space::Port && usage == Use::ClusterIp {
-                continue;
+        let mut shown = self.shown();
+        for object in self.store.all(Kind::Service) {
+            for ip in service(object).cluster_ips {
+                let showing = (object.clone(), Use::ClusterIp);
+                shown.entry(ip.into()).or_default().push(showing);
             }
+        }
+        for (number, uid, usage) in self.claims() {
             let live = shown.get(&number).is_some_and(|holders| {
                 holders
                     .iter()

@@ -482,6 +482,35 @@ fn rival_claim(seed: u64) {
 }
 
 #[test]
+fn a_claim_no_longer_wanted_by_a_service_without_conditions_is_released_and_leaves_no_trace() {
+    let mut prefer = bare("a", "ClusterIP");
+    set(
+        &mut prefer,
+        "/spec/ipFamilyPolicy",
+        json!("PreferDualStack"),
+    );
+    let mut world = settled(vec![cluster_pool("cluster", &["10.96.0.0/24"]), prefer]);
+    let before = world.store.get(Kind::Service, "default/a").unwrap().clone();
+    // A pool of the other family comes and is gone again before its claim is used.
+    world
+        .store
+        .create(cluster_pool("other", &["fd00:10:96::/112"]));
+    while world.deliver(0, Kind::AddressPool) {}
+    world.poll(0);
+    world.tick += 1_000;
+    while world.serve() {}
+    assert_eq!(world.claims().len(), 2, "the second family is claimed");
+    world.store.delete(Kind::AddressPool, "other");
+    while world.deliver(0, Kind::AddressPool) {}
+    settle(&mut world);
+    assert_eq!(world.claims().len(), 1);
+    let after = world.store.get(Kind::Service, "default/a").unwrap();
+    assert_eq!(after["spec"], before["spec"]);
+    assert_eq!(after["status"]["conditions"], Value::Null);
+    assert_eq!(writes(&world, "service status"), 2, "there and back");
+}
+
+#[test]
 fn a_retained_number_waits_for_its_former_owner() {
     let mut world = settled(vec![
         with(
@@ -781,4 +810,100 @@ fn a_thousand_services_cost_one_write_each_and_few_of_the_ledger() {
     let ledger = writes(&world, "block create") + writes(&world, "block update");
     assert!(ledger <= 200, "{ledger} ledger writes for 2 x 1000 claims");
     assert_eq!(writes(&world, "event"), 0);
+}
+
+/// A world of seven bare Services made in one second, in an order of chance, that is listed whole
+/// and then steps by chance; the pool has so many addresses.
+fn made_at_once(seed: u64, addresses: &str) -> World {
+    let mut world = World::new(seed, 1);
+    world.store.create(default_class());
+    world.store.create(pool("public", &[addresses]));
+    world
+        .store
+        .create(cluster_pool("cluster", &["10.96.0.0/24"]));
+    let mut names = ["a", "b", "c", "d", "e", "f", "g"];
+    world.rng.shuffle(&mut names);
+    for name in names {
+        world.store.create(with(
+            bare(name, "LoadBalancer"),
+            "/metadata/creationTimestamp",
+            json!("2026-01-01T00:00:00Z"),
+        ));
+    }
+    world
+}
+
+fn having_addresses(world: &World) -> String {
+    let names = ["a", "b", "c", "d", "e", "f", "g"];
+    let having = names.into_iter().filter(|n| address(world, n).is_some());
+    having.collect()
+}
+
+#[test]
+fn of_services_made_at_once_the_oldest_get_the_last_addresses() {
+    for seed in 0..200 {
+        let mut world = made_at_once(seed, "192.0.2.0-192.0.2.2");
+        for _ in 0..1_500 {
+            world.step();
+        }
+        settle(&mut world);
+        assert_eq!(having_addresses(&world), "abc", "seed {seed}");
+    }
+}
+
+#[test]
+fn a_freed_address_goes_to_the_oldest_waiter_even_while_that_one_is_being_written() {
+    for seed in 0..200 {
+        let mut world = made_at_once(seed, "192.0.2.0/32");
+        for _ in 0..world.rng.u16(50..400) {
+            world.step();
+        }
+        world.store.delete(Kind::Service, "default/a");
+        for _ in 0..1_500 {
+            world.step();
+        }
+        settle(&mut world);
+        assert_eq!(having_addresses(&world), "b", "seed {seed}");
+    }
+}
+
+#[test]
+fn the_address_an_older_service_asks_for_is_left_to_it() {
+    for seed in 0..100 {
+        let mut world = made_at_once(seed, "192.0.2.0/24");
+        edit(
+            &mut world,
+            "a",
+            "/metadata/annotations/portolan.dev~1addresses",
+            json!("192.0.2.0"),
+        );
+        for _ in 0..1_500 {
+            world.step();
+        }
+        settle(&mut world);
+        assert_eq!(address(&world, "a").as_deref(), Some("192.0.2.0"));
+        assert_eq!(having_addresses(&world), "abcdefg", "seed {seed}");
+    }
+}
+
+#[test]
+fn a_younger_service_does_not_wait_for_ever_for_an_older_one_that_cannot_be_written() {
+    let mut world = made_at_once(1, "192.0.2.0/32");
+    let begin = world.clock;
+    while address(&world, "b").is_none() {
+        for kind in Kind::ALL {
+            while world.deliver(0, kind) {}
+        }
+        // A user who edits the oldest all the time: no write of ours ever fits its version.
+        let label = json!(world.tick.to_string());
+        world.poll(0);
+        edit(&mut world, "a", "/metadata/labels/touched", label);
+        world.tick += 1_000;
+        while world.serve() {}
+        while world.receive(0) {}
+        world.clock += std::time::Duration::from_millis(100);
+        assert!((world.clock - begin).as_secs() < 10, "b still waits");
+    }
+    settle(&mut world);
+    assert_eq!(having_addresses(&world), "b");
 }

@@ -181,7 +181,7 @@ fn external_address(
             if record
                 .conditions
                 .iter()
-                .any(|c| super::settle::is_ours(&c.type_)) =>
+                .any(|c| super::settle::is_outcome(&c.type_)) =>
         {
             return Address::Orphaned(class_gone(record));
         }
@@ -384,4 +384,9 @@ fn class_gone(record: &ServiceRecord) -> Missing {
 /// Whether this uid holds anything.
 pub fn holds_anything(allocator: &Allocator, uid: &Uid) -> bool {
     allocator.held_by(uid).next().is_some()
+}
+
+/// Whether this uid holds a number for this use.
+pub fn holds_for(allocator: &Allocator, uid: &Uid, usage: Use) -> bool {
+    allocator.held_by(uid).any(|(_, held)| held == usage)
 }

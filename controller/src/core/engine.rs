@@ -13,19 +13,20 @@ use std::{
 };
 
 use allocator::{
-    Allocator, Pool, RangeSet,
+    Allocator, Grant, Pool, RangeSet,
     block::{BlockId, Claim, Holder},
 };
-use model::{Family, Number, Reason, ServiceKey, Uid, Use};
+use model::{Family, Number, Reason, ServiceKey, Space, Uid, Use};
 
 use super::{
     decide::{self, Address, Snapshot, Wanted},
     effect::{Effect, EventNote, Failure, Input, Kind, Now, Observed, Pass, ServicePatch},
     index::{ClassMatch, Index},
     ledger::{Change, Fate, Ledger, Op, newer},
+    line::Line,
     pools,
     queue::{Queue, Rank},
-    record::{PoolKind, ServiceRecord, ServiceType},
+    record::{LoadBalancerRequest, PoolKind, ServiceRecord, ServiceType},
     settle,
 };
 
@@ -119,6 +120,7 @@ struct PassState {
 pub struct Engine {
     index: Index,
     queue: Queue,
+    line: Line,
     allocator: Allocator,
     ledger: Ledger,
     /// Services with a step under way; never two steps for one.
@@ -155,6 +157,7 @@ impl Engine {
         Self {
             index: Index::default(),
             queue: Queue::new(settings.seed),
+            line: Line::default(),
             allocator: Allocator::new(),
             ledger: Ledger::new(settings.identity),
             passes: HashMap::new(),
@@ -204,7 +207,10 @@ impl Engine {
 
     /// Whether nothing is under way or due now: the fixed point, once everything is synced.
     pub fn is_idle(&self) -> bool {
-        self.passes.is_empty() && !self.queue.has_ready() && !self.statuses_dirty
+        self.passes.is_empty()
+            && !self.queue.has_ready()
+            && !self.statuses_dirty
+            && !self.line.stands()
     }
 
     /// Takes what happened.
@@ -279,7 +285,8 @@ impl Engine {
             let quiet = changes.is_empty();
             self.apply(changes, now);
             if quiet && (!self.queue.has_ready() || self.passes.len() >= MAX_PASSES) {
-                break;
+                let Some(key) = self.line.turn() else { break };
+                self.push(&key);
             }
         }
         for number in self.allocator.expired(now.wall) {

@@ -7,6 +7,7 @@ pub mod engine;
 pub mod index;
 pub mod lease;
 pub mod ledger;
+pub mod line;
 pub mod numbers;
 pub mod pools;
 pub mod queue;

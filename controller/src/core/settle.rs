@@ -20,11 +20,18 @@ use super::{
 pub const ADDRESS_ALLOCATED: &str = "portolan.dev/AddressAllocated";
 /// Whether the load balancer takes traffic for it.
 pub const LOAD_BALANCER_READY: &str = "portolan.dev/LoadBalancerReady";
+/// A fence where the other two are not: there only until the next write takes it away.
+pub const CLAIM_WITHDRAWN: &str = "portolan.dev/ClaimWithdrawn";
 /// A condition message is at most this long (bytes); Kubernetes allows 32768.
 const LONGEST_MESSAGE: usize = 1024;
 
 /// Whether a condition type is one of Portolan's.
 pub fn is_ours(type_: &str) -> bool {
+    is_outcome(type_) || type_ == CLAIM_WITHDRAWN
+}
+
+/// Whether a condition type says what became of a load balancer of ours.
+pub fn is_outcome(type_: &str) -> bool {
     type_ == ADDRESS_ALLOCATED || type_ == LOAD_BALANCER_READY
 }
 
@@ -243,12 +250,23 @@ fn shorten(mut message: String) -> String {
     message
 }
 
-/// A status write that changes nothing but the time of our conditions, to give the Service a newer
-/// resourceVersion; `None` when it has none of ours or the time would stay the same.
+/// A status write that only gives the Service a newer resourceVersion: it changes the time of our
+/// conditions, or adds [`CLAIM_WITHDRAWN`] where there are none, which the next pass takes away like
+/// any condition that nothing says any longer. `None` when the time would stay the same.
 pub fn fence(record: &ServiceRecord, now: i64) -> Option<ServicePatch> {
     let mut conditions = record.conditions.clone();
     for condition in conditions.iter_mut().filter(|c| is_ours(&c.type_)) {
         condition.last_transition_time = time(now);
+    }
+    if !conditions.iter().any(|c| is_ours(&c.type_)) {
+        conditions.push(Condition {
+            type_: CLAIM_WITHDRAWN.to_owned(),
+            status: "True".to_owned(),
+            reason: Reason::ClaimWithdrawn.as_str().to_owned(),
+            message: Reason::ClaimWithdrawn.meaning().trim().to_owned(),
+            last_transition_time: time(now),
+            observed_generation: None,
+        });
     }
     (conditions != record.conditions).then(|| {
         ServicePatch::Status(json!({

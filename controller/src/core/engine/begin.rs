@@ -13,6 +13,7 @@ impl Engine {
         self.awaited.clear();
         self.effects.clear();
         self.queue.clear();
+        self.line = Line::default();
         self.joins.clear();
         self.pool_writes.clear();
         self.class_writes.clear();

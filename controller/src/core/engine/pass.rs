@@ -17,6 +17,7 @@ impl Engine {
 
     pub(super) fn pass(&mut self, key: &ServiceKey, now: Now) {
         let Some(record) = self.index.service(key).cloned() else {
+            self.line.leave(key);
             self.prove(key, None, Vec::new());
             return;
         };
@@ -31,6 +32,12 @@ impl Engine {
         let _entered = span.enter();
         self.counters.decisions += 1;
         let decision = decide::decide(&self.snapshot(&record, now));
+        if self.stands_back(&record, &decision.address, now) {
+            return;
+        }
+        if decision.address != Address::Later {
+            self.line.leave(key);
+        }
         let open = self.claim(&record, &decision.holds);
         if open > 0 {
             self.step(key, Some(&record.uid), Stage::Claiming(open));
@@ -64,6 +71,50 @@ impl Engine {
             return;
         }
         self.prove(key, Some(&record), decision.surplus);
+    }
+
+    /// Whether the pass is put off because a new external address might be one that an older
+    /// Service, not decided on yet, would then miss. Nothing is held and nothing written for it.
+    fn stands_back(&mut self, record: &ServiceRecord, address: &Address, now: Now) -> bool {
+        let Address::Decided { grants, .. } = address else {
+            return false;
+        };
+        let mut fresh = grants.iter().filter(|grant| grant.fresh);
+        if !fresh.any(|grant| self.contended(record, grant)) {
+            return false;
+        }
+        let Some(until) = self.line.stand_back(&record.key, now.mono) else {
+            return false;
+        };
+        self.queue.push_at(&record.key, until);
+        true
+    }
+
+    /// Whether older Services in line could need this number: there are as many as the pool has
+    /// numbers left, or one of them asks for this very number or shares by the same key. Which pools
+    /// the others would choose is not asked: who stands back in vain loses a moment only.
+    fn contended(&self, record: &ServiceRecord, grant: &Grant) -> bool {
+        let usage = grant.pool.as_deref().map(|pool| self.allocator.usage(pool));
+        let left = usage.map_or(0, |usage| match grant.number.space {
+            Space::V4 => usage.v4.available,
+            Space::V6 => usage.v6.available,
+            Space::Port => usage.ports.available,
+        });
+        let left = usize::try_from(left).unwrap_or(usize::MAX).max(1);
+        if self.line.before(&record.key).take(left).count() == left {
+            return true;
+        }
+        let key = |request: &LoadBalancerRequest| request.sharing.as_ref().map(|s| s.key.clone());
+        let mine = record.request.as_ref().ok().and_then(key);
+        self.line
+            .before(&record.key)
+            .filter(|(_, choosy)| *choosy)
+            .filter_map(|(other, _)| self.index.service(other)?.request.as_ref().ok())
+            .any(|request| {
+                let mut addresses = request.addresses.iter();
+                addresses.any(|address| Number::from(*address) == grant.number)
+                    || (mine.is_some() && key(request) == mine)
+            })
     }
 
     /// Holds what was decided in memory and submits what is not committed; returns how many

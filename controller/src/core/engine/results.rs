@@ -141,8 +141,21 @@ impl Engine {
             }
             Some(record) => (Rank::Waiter, record.created),
         };
-        if self.leading {
-            self.queue.push(key, rank, created);
+        if !self.leading {
+            return;
+        }
+        self.queue.push(key, rank, created);
+        if let Some(record) = self.index.service(key)
+            && record.service_type == ServiceType::LoadBalancer
+            && !record.deleting
+            && record.ingress.is_empty()
+            && !decide::holds_for(&self.allocator, &record.uid, Use::LoadBalancer)
+        {
+            let choosy = record
+                .request
+                .as_ref()
+                .is_ok_and(|request| !request.addresses.is_empty() || request.sharing.is_some());
+            self.line.join(key, created, choosy);
         }
     }
 
