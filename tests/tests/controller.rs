@@ -9,9 +9,9 @@
     reason = "test code: a broken assumption must end the test"
 )]
 
-use std::time::Duration;
+use std::{io::Write as _, time::Duration};
 
-use controller::shell::{State, client_over};
+use controller::shell::{Options, State, client_over};
 use devapi::faults::{Fault, Faults, Match};
 use serde_json::{Value, json};
 use tests::{
@@ -309,5 +309,69 @@ async fn a_compacted_history_is_listed_again_and_misses_no_deletion() {
     on.api.as_ref().unwrap().compact();
     on.faults.clear();
     on.cluster.until_address("b", "192.0.2.7").await;
+    on.fixed_point(running).await;
+}
+
+/// What `/metrics` says of waiting Services and of pools. Read by a thread of its own: while that
+/// runs, the paused clock stands.
+async fn scraped(running: &Running) -> String {
+    let address = running.state().admin.unwrap();
+    let reading = tokio::task::spawn_blocking(move || {
+        let mut stream = std::net::TcpStream::connect(address).unwrap();
+        let request = "GET /metrics HTTP/1.1\r\nHost: portolan\r\nConnection: close\r\n\r\n";
+        stream.write_all(request.as_bytes()).unwrap();
+        std::io::read_to_string(stream).unwrap()
+    });
+    let page = reading.await.unwrap();
+    let told = |line: &&str| {
+        line.starts_with("portolan_services_waiting{")
+            || line.starts_with("portolan_pool_addresses{pool=\"public\"")
+    };
+    page.lines().filter(told).collect::<Vec<_>>().join("\n")
+}
+
+#[tokio::test(start_paused = true)]
+async fn metrics_tell_who_waits_and_what_the_pools_have_and_forget_both() {
+    let on = Stage::devapi().await;
+    on.create([pool("public", &["192.0.2.7/32"]), lb("a"), lb("b")])
+        .await;
+    let mut running = Running::start(
+        on.client.clone(),
+        Options {
+            admin: Some(([127, 0, 0, 1], 0).into()),
+            ..options("one")
+        },
+    );
+    on.cluster.until_address("a", "192.0.2.7").await;
+    on.cluster.settled().await;
+    let pools = |claimed: u8| {
+        [
+            ("capacity", 1),
+            ("claimed", claimed),
+            ("retained", 0),
+            ("available", 1 - claimed),
+        ]
+        .map(|(state, n)| {
+            format!(
+                "portolan_pool_addresses{{pool=\"public\",family=\"IPv4\",state=\"{state}\"}} {n}"
+            )
+        })
+        .join("\n")
+    };
+    let waits = "portolan_services_waiting{reason=\"PoolExhausted\"} 1";
+    assert_eq!(scraped(&running).await, format!("{waits}\n{}", pools(1)));
+
+    on.cluster.delete("Service", "default/a").await;
+    on.cluster.until_address("b", "192.0.2.7").await;
+    running.until("idle", |state| state.idle).await;
+    assert_eq!(scraped(&running).await, pools(1));
+
+    on.cluster.delete("Service", "default/b").await;
+    on.cluster.settled().await;
+    assert_eq!(scraped(&running).await, pools(0));
+
+    on.cluster.delete("AddressPool", "public").await;
+    on.cluster.settled().await;
+    assert_eq!(scraped(&running).await, "");
     on.fixed_point(running).await;
 }

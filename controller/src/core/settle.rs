@@ -35,6 +35,8 @@ pub struct Settled {
     pub status: Option<ServicePatch>,
     /// The Event that goes with it.
     pub event: Option<(bool, Reason, String)>,
+    /// The reason in the first condition of the status write; none when that only clears.
+    pub outcome: Option<Reason>,
     /// What it waits for, if it does.
     pub waits: Option<(Reason, Waits)>,
 }
@@ -131,6 +133,7 @@ pub fn settle(record: &ServiceRecord, decision: &Decision, now: i64) -> Settled 
         };
     }
     let event = event(record, &say, ingress, ingress_differs);
+    let outcome = say.first().map(|say| say.reason);
     let mut status = serde_json::Map::new();
     if conditions_differ {
         let value = if conditions.is_empty() {
@@ -160,6 +163,7 @@ pub fn settle(record: &ServiceRecord, decision: &Decision, now: i64) -> Settled 
             "status": status,
         }))),
         event,
+        outcome,
         waits,
     }
 }

@@ -23,7 +23,7 @@ use super::{
 };
 use crate::core::{
     effect::Observed,
-    engine::{Counters, Engine, Settings},
+    engine::{Counters, Engine, Figures, Settings},
 };
 
 /// What the watches have seen and the engine has not; when full, the watches wait.
@@ -78,6 +78,8 @@ pub struct State {
     pub admin: Option<SocketAddr>,
     /// What it has done.
     pub counters: Counters,
+    /// What is true now; a second late at most.
+    pub figures: Arc<Figures>,
 }
 
 impl State {

@@ -30,7 +30,7 @@ use super::{
 };
 use crate::core::{
     effect::{Effect, Failure, Input, Now, Observed, ServicePatch},
-    engine::Counters,
+    engine::{Counters, Figures},
 };
 
 /// What the scripted API server does with a request.
@@ -359,6 +359,10 @@ impl Machine for Script {
 
     fn counters(&self) -> Counters {
         Counters::default()
+    }
+
+    fn figures(&self) -> Arc<Figures> {
+        Arc::default()
     }
 }
 

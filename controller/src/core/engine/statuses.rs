@@ -29,6 +29,7 @@ impl Engine {
             pools.push(default_node_ports());
         }
         self.allocator.set_pools(pools);
+        self.count();
         self.statuses_dirty = true;
         self.push_all();
     }
@@ -39,6 +40,7 @@ impl Engine {
         }
         self.statuses_dirty = false;
         self.statuses_at = now.mono + STATUS_INTERVAL;
+        self.count();
         for record in self.index.pools() {
             let slot = (record.kind, record.name.clone());
             if self.pool_writes.contains(&slot) {
