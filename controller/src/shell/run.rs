@@ -263,15 +263,7 @@ pub async fn run(
         inbox,
         mandate: mandate_seen,
     };
-    tokio::select! {
-        biased;
-        (part, outcome) = parts.ended() => {
-            return Err(Error::Ended { part, source: outcome.err() });
-        }
-        driven = drive::drive(&mut engine, world, shutdown) => {
-            driven.map_err(|error| Error::Ended { part: "the engine", source: Some(error.into()) })?;
-        }
-    }
+    together(&mut parts, drive::drive(&mut engine, world, shutdown)).await?;
 
     resign.send_replace(true);
     if options.election.is_some() {
@@ -290,6 +282,22 @@ pub async fn run(
         }
     }
     Ok(())
+}
+
+/// Drives the engine for as long as every other part goes on.
+pub(super) async fn together(
+    parts: &mut Parts,
+    driving: impl Future<Output = Result<(), drive::Blind>>,
+) -> Result<(), Error> {
+    let (part, source) = tokio::select! {
+        biased;
+        (part, outcome) = parts.ended() => (part, outcome.err()),
+        driven = driving => match driven {
+            Ok(()) => return Ok(()),
+            Err(error) => ("the engine", Some(error.into())),
+        },
+    };
+    Err(Error::Ended { part, source })
 }
 
 /// Longer than any process runs, short enough for every clock.

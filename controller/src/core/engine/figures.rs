@@ -1,5 +1,5 @@
-//! What is true now in numbers, for `/metrics`: made anew at most once a second, and at once when a
-//! pool changes, so that a busy engine does not spend its time counting.
+//! What is true now in numbers, for `/metrics`: made anew together with the statuses of pools, at most
+//! once a second, so that a busy engine does not spend its time counting.
 
 use std::{collections::BTreeMap, sync::Arc};
 

@@ -29,7 +29,6 @@ impl Engine {
             pools.push(default_node_ports());
         }
         self.allocator.set_pools(pools);
-        self.count();
         self.statuses_dirty = true;
         self.push_all();
     }
