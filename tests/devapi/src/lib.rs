@@ -38,7 +38,7 @@ use std::time::Duration;
 use bytes::Bytes;
 use futures::future::BoxFuture;
 use futures::{FutureExt, StreamExt};
-use http::header::{ACCEPT, CONTENT_TYPE};
+use http::header::CONTENT_TYPE;
 use http::{HeaderValue, Method, Request, Response, StatusCode};
 use http_body_util::combinators::UnsyncBoxBody;
 use http_body_util::{BodyExt, Full, StreamBody};
@@ -58,8 +58,8 @@ pub use crate::http_front::Server;
 pub const WHAT_IT_IS_NOT: &str = "devapi is a stand-in for kube-apiserver in tests and demos. It has no authentication, \
 no RBAC, no webhooks or other admission, no persistence and no controllers; it allocates nothing (clusterIPs, nodePorts \
 and ipFamilies stay empty for Portolan to fill in), knows only Services, Nodes, Namespaces, EndpointSlices, Events, \
-Leases and custom resources, speaks JSON only (no protobuf, so `kubectl create namespace` needs -f), keeps no field ownership (server-side apply merges and never removes) and converts \
-nothing between versions of a custom resource.";
+Leases and custom resources, speaks JSON only (no protobuf, so `kubectl create namespace` needs -f), keeps no field ownership (server-side apply merges and never removes), converts nothing between versions of a custom resource and judges of a \
+schema neither allOf, anyOf, oneOf, not, multipleOf, minProperties nor exclusive bounds.";
 
 /// The response body: one chunk, or one chunk per batch of watch events.
 pub type DevBody = UnsyncBoxBody<Bytes, Infallible>;
@@ -117,7 +117,9 @@ impl DevApi {
     #[must_use]
     pub fn new(options: Options) -> Self {
         let mut store = Store::new(options.history);
-        resource::built_in().for_each(|r| store.serve(r));
+        resource::built_in()
+            .into_iter()
+            .for_each(|r| store.serve(r));
         let rng = Mutex::new(fastrand::Rng::with_seed(options.seed));
         let api = Self {
             shared: Arc::new(Shared {
@@ -270,13 +272,9 @@ impl DevApi {
         };
         let path = parts.uri.path();
         if parts.method == Method::GET
-            && let Some((value, content_type)) = discovery::page(self, path, header(ACCEPT))
+            && let Some(value) = discovery::page(self, path)
         {
-            let mut response = respond(StatusCode::OK, value.to_string().into());
-            if let Ok(content_type) = HeaderValue::from_str(&content_type) {
-                response.headers_mut().insert(CONTENT_TYPE, content_type);
-            }
-            return Ok(response);
+            return Ok(respond(StatusCode::OK, value.to_string().into()));
         }
         let target = Target::parse(path).ok_or_else(ApiError::no_such_path)?;
         let query = Query::parse(parts.uri.query());

@@ -13,10 +13,10 @@ use k8s_openapi::api::core::v1::{
 };
 use serde_json::{Value, json};
 
-use crate::error::FieldError;
+use crate::error::Errors;
 use crate::resource::put;
 
-pub(crate) fn create(value: &mut Value) -> Vec<FieldError> {
+pub(crate) fn create(value: &mut Value) -> Errors {
     with(value, None, |service, _| {
         service.status = Some(ServiceStatus::default());
         default::spec(spec(service));
@@ -28,9 +28,11 @@ pub(crate) fn create(value: &mut Value) -> Vec<FieldError> {
     })
 }
 
-pub(crate) fn update(value: &mut Value, old: &Value) -> Vec<FieldError> {
+pub(crate) fn update(value: &mut Value, old: &Value) -> Errors {
     with(value, Some(old), |service, old| {
-        let Some(old) = old else { return Vec::new() };
+        let Some(old) = old else {
+            return Errors::default();
+        };
         default::spec(spec(service));
         let none = ServiceSpec::default();
         let old_spec = old.spec.as_ref().unwrap_or(&none);
@@ -45,7 +47,7 @@ pub(crate) fn update(value: &mut Value, old: &Value) -> Vec<FieldError> {
     })
 }
 
-pub(crate) fn update_status(value: &mut Value, old: &Value) -> Vec<FieldError> {
+pub(crate) fn update_status(value: &mut Value, old: &Value) -> Errors {
     with(value, Some(old), |service, _| {
         default::status(service);
         validate::status(service)
@@ -56,10 +58,11 @@ pub(crate) fn update_status(value: &mut Value, old: &Value) -> Vec<FieldError> {
 fn with(
     value: &mut Value,
     old: Option<&Value>,
-    step: impl FnOnce(&mut Service, Option<&Service>) -> Vec<FieldError>,
-) -> Vec<FieldError> {
+    step: impl FnOnce(&mut Service, Option<&Service>) -> Errors,
+) -> Errors {
     let parse = |v: &Value| serde_json::from_value::<Service>(v.clone());
-    let broken = |e: serde_json::Error| vec![FieldError::invalid("spec", "object", e.to_string())];
+    let broken =
+        |e: serde_json::Error| Errors::of(|errors| errors.invalid("spec", "object", e.to_string()));
     let mut service = match parse(value) {
         Ok(service) => service,
         Err(e) => return broken(e),
