@@ -73,12 +73,10 @@ pub(crate) fn prepare(value: &mut Value) -> Errors {
 }
 
 /// After a write of a definition: serve what it defines. After any other write: nothing.
-pub(crate) fn changed(call: &Call<'_>, object: Option<&Arc<Object>>) -> Result<()> {
-    if let (Nature::Definition, Some(object)) = (call.res.nature, object) {
-        let resource = resource(&object.value);
-        call.api.lock().serve(resource);
+pub(crate) fn changed(call: &Call<'_>, object: &Object) {
+    if call.res.nature == Nature::Definition {
+        call.api.lock().serve(resource(&object.value));
     }
-    Ok(())
 }
 
 /// After the removal of a definition: stop serving.
@@ -99,25 +97,11 @@ pub(crate) fn delete_instances(call: &Call<'_>, definition: &Arc<Object>) -> Res
         .lock()
         .resource(text(spec, &["group"]), text(spec, &["names", "plural"]));
     let Some(res) = found else { return Ok(false) };
-    let keys: Vec<_> = call
-        .api
-        .lock()
-        .range(&res.table, None, None)
-        .map(|(key, _)| key.clone())
-        .collect();
+    let keys = call.api.keys(&res, None);
     for key in keys {
-        match delete::by_key(&call.within(&res, &key.0), &key, &Value::Null) {
-            Ok(_) => {}
-            Err(e) if e.code == http::StatusCode::NOT_FOUND.as_u16() => {}
-            Err(e) => return Err(e),
-        }
+        delete::if_there(&call.within(&res, &key.0), &key, &Value::Null)?;
     }
-    Ok(call
-        .api
-        .lock()
-        .range(&res.table, None, None)
-        .next()
-        .is_some())
+    Ok(!call.api.keys(&res, None).is_empty())
 }
 
 /// When the last object of a definition that is being deleted goes, so does the definition.
@@ -130,12 +114,7 @@ pub(crate) fn finish_deletion(definitions: &Call<'_>, res: &Resource) {
         return;
     };
     let deleting = !at(&definition.value, &["metadata", "deletionTimestamp"]).is_null();
-    let empty = definitions
-        .api
-        .lock()
-        .range(&res.table, None, None)
-        .next()
-        .is_none();
+    let empty = definitions.api.keys(res, None).is_empty();
     if deleting && empty && definitions.commit(&key, Some(&definition), None).is_ok() {
         removed(definitions, &definition);
     }

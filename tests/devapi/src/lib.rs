@@ -198,49 +198,31 @@ impl DevApi {
 
     /// A version 4 UUID (RFC 9562 5.4) from the seeded generator.
     fn uid(&self) -> String {
-        let bits = self.random(|rng| rng.u128(..));
-        let bits = (bits & !(0xf << 76) & !(0b11 << 62)) | (0x4 << 76) | (0b10 << 62);
-        let hex = format!("{bits:032x}");
-        let part = |from: usize, to: usize| hex.get(from..to).unwrap_or_default().to_owned();
-        [
-            part(0, 8),
-            part(8, 12),
-            part(12, 16),
-            part(16, 20),
-            part(20, 32),
-        ]
-        .join("-")
+        self.random(|rng| {
+            let (time, node) = (rng.u64(..1 << 48), rng.u64(..1 << 48));
+            let (high, low) = (time >> 16, time & 0xffff);
+            let (version, variant) = (rng.u16(0x4000..0x5000), rng.u16(0x8000..0xc000));
+            format!("{high:08x}-{low:04x}-{version:04x}-{variant:04x}-{node:012x}")
+        })
+    }
+
+    /// The keys of a resource's objects, of one namespace or all.
+    fn keys(&self, res: &resource::Resource, namespace: Option<&str>) -> Vec<Key> {
+        let store = self.lock();
+        let objects = store.range(&res.table, namespace, None);
+        objects.map(|(key, _)| key.clone()).collect()
     }
 
     /// Every namespaced object of a namespace, by resource. The two faces of Events count once.
     fn contents(&self, namespace: &str) -> Vec<(Arc<resource::Resource>, Vec<Key>)> {
-        let store = self.lock();
+        let resources: Vec<_> = self.lock().resources().cloned().collect();
         let mut seen = std::collections::HashSet::new();
-        store
-            .resources()
-            .filter(|r| r.namespaced && seen.insert(r.table.clone()))
-            .map(|r| {
-                (
-                    r.clone(),
-                    store
-                        .range(&r.table, Some(namespace), None)
-                        .map(|(k, _)| k.clone())
-                        .collect(),
-                )
-            })
-            .filter(|(_, keys): &(_, Vec<Key>)| !keys.is_empty())
+        let once = resources
+            .into_iter()
+            .filter(|r| r.namespaced && seen.insert(r.table.clone()));
+        once.map(|r| (r.clone(), self.keys(&r, Some(namespace))))
+            .filter(|(_, keys)| !keys.is_empty())
             .collect()
-    }
-
-    fn namespace_has_content(&self, namespace: &str) -> bool {
-        let store = self.lock();
-        store.resources().any(|r| {
-            r.namespaced
-                && store
-                    .range(&r.table, Some(namespace), None)
-                    .next()
-                    .is_some()
-        })
     }
 
     fn terminating_namespace(&self, namespace: &str) -> Option<Arc<Object>> {

@@ -115,6 +115,11 @@ pub(crate) fn counts_generations(res: &Resource) -> bool {
     }
 }
 
+pub(crate) fn next_generation(new: &mut Value, old: &Value) {
+    let generation = at(old, &["metadata", "generation"]).as_i64().unwrap_or(0);
+    put(new, &["metadata", "generation"], (generation + 1).into());
+}
+
 pub(crate) fn validate(res: &Resource, new: &Value, old: Option<&Value>) -> Errors {
     let mut errors = Errors::default();
     let name = text(new, &["metadata", "name"]);

@@ -12,7 +12,7 @@ use regex::Regex;
 use serde_json::{Map, Value};
 
 use crate::error::{Errors, Rule};
-use crate::resource::at;
+use crate::resource::{at, strings};
 
 /// One version's `openAPIV3Schema`, compiled once.
 pub(crate) struct Schema {
@@ -148,18 +148,18 @@ impl Schema {
 
     fn check_string(&self, text: &str, schema: &Value, path: &str, errors: &mut Errors) {
         let length = text.chars().count() as u64;
-        if let Some(most) = schema.get("maxLength").and_then(Value::as_u64)
+        if let Some(most) = at(schema, &["maxLength"]).as_u64()
             && length > most
         {
             errors.too_long(path, most);
         }
-        if let Some(least) = schema.get("minLength").and_then(Value::as_u64)
+        if let Some(least) = at(schema, &["minLength"]).as_u64()
             && length < least
         {
             let detail = format!("{path} in body should be at least {least} chars long");
             errors.invalid(path, text, detail);
         }
-        if let Some(pattern) = schema.get("pattern").and_then(Value::as_str)
+        if let Some(pattern) = at(schema, &["pattern"]).as_str()
             && self
                 .patterns
                 .get(pattern)
@@ -171,22 +171,20 @@ impl Schema {
                 format!("{path} in body should match '{pattern}'"),
             );
         }
-        if schema.get("format").and_then(Value::as_str) == Some("date-time")
-            && text.parse::<jiff::Timestamp>().is_err()
-        {
+        if at(schema, &["format"]) == "date-time" && text.parse::<jiff::Timestamp>().is_err() {
             let detail = format!("{path} in body must be of type date-time: \"{text}\"");
             errors.invalid(path, text, detail);
         }
     }
 
     fn check_array(&self, items: &[Value], schema: &Value, path: &str, errors: &mut Errors) {
-        if let Some(most) = schema.get("maxItems").and_then(Value::as_u64)
+        if let Some(most) = at(schema, &["maxItems"]).as_u64()
             && items.len() as u64 > most
         {
             errors.too_many(path, items.len(), most);
             return;
         }
-        if let Some(least) = schema.get("minItems").and_then(Value::as_u64)
+        if let Some(least) = at(schema, &["minItems"]).as_u64()
             && (items.len() as u64) < least
         {
             let detail = format!("{path} in body should have at least {least} items");
@@ -215,18 +213,12 @@ impl Schema {
         path: &str,
         errors: &mut Errors,
     ) {
-        for name in schema
-            .get("required")
-            .and_then(Value::as_array)
-            .into_iter()
-            .flatten()
-            .filter_map(Value::as_str)
-        {
+        for name in strings(schema, &["required"]) {
             if !map.contains_key(name) {
                 errors.required(join(path, name), "");
             }
         }
-        if let Some(most) = schema.get("maxProperties").and_then(Value::as_u64)
+        if let Some(most) = at(schema, &["maxProperties"]).as_u64()
             && map.len() as u64 > most
         {
             errors.too_many(path, map.len(), most);
@@ -256,7 +248,11 @@ pub(crate) fn list_key(item: &Value, schema: &Value) -> Option<Value> {
         "set" => Some(item.clone()),
         "map" => {
             let keys = schema.get("x-kubernetes-list-map-keys")?.as_array()?;
-            let pick = |k: &Value| Some((k.as_str()?.to_owned(), item.get(k.as_str()?)?.clone()));
+            let pick = |k: &Value| {
+                let key = k.as_str()?;
+                let preset = at(schema, &["items", "properties", key, "default"]);
+                Some((key.to_owned(), item.get(key).unwrap_or(preset).clone()))
+            };
             Some(Value::Object(keys.iter().filter_map(pick).collect()))
         }
         _ => None,

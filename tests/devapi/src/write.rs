@@ -7,7 +7,7 @@ use serde_json::{Value, json};
 
 use crate::call::Call;
 use crate::error::{ApiError, Errors, Result};
-use crate::resource::{Nature, Resource, Version, at, put, text};
+use crate::resource::{Nature, Resource, Version, at, list, put, text};
 use crate::store::{Key, Object};
 use crate::{crd, decode, delete, event, metadata, patch, service};
 
@@ -54,7 +54,7 @@ fn create_value(call: &Call<'_>, value: Value) -> Result<Written> {
         }
         match call.commit(&key, None, Some(object)) {
             Ok(object) => {
-                crd::changed(call, Some(&object))?;
+                crd::changed(call, &object);
                 return Ok(Written::Object(StatusCode::CREATED, object));
             }
             // Kubernetes draws another name too.
@@ -131,13 +131,7 @@ pub(crate) fn update(call: &Call<'_>, body: &[u8]) -> Result<Written> {
     let sent = decode::body(&call.res, call.version(), body)?;
     let res = &call.res;
     let name = call.target.name.clone().unwrap_or_default();
-    let sent_name = text(&sent, &["metadata", "name"]);
-    if sent_name != name {
-        let why = format!(
-            "the name of the object ({sent_name}) does not match the name on the URL ({name})"
-        );
-        return Err(ApiError::bad_request(why));
-    }
+    check_name(&sent, &name)?;
     let uid = text(&sent, &["metadata", "uid"]).to_owned();
     for _ in 0..TRIES {
         let key = call.key(&name);
@@ -192,13 +186,7 @@ pub(crate) fn patch(call: &Call<'_>, content_type: &str, body: &[u8]) -> Result<
         };
         let shown = call.show(&old);
         let new = decode::typed_as(res, call.version(), patch.apply(&shown, call.version())?)?;
-        if text(&new, &["metadata", "name"]) != name {
-            let why = format!(
-                "the name of the object ({}) does not match the name on the URL ({name})",
-                text(&new, &["metadata", "name"])
-            );
-            return Err(ApiError::bad_request(why));
-        }
+        check_name(&new, &name)?;
         let uid = text(&new, &["metadata", "uid"]);
         if !uid.is_empty() && uid != text(&old.value, &["metadata", "uid"]) {
             Errors::of(|e| e.invalid("metadata.uid", uid, "field is immutable"))
@@ -209,6 +197,15 @@ pub(crate) fn patch(call: &Call<'_>, content_type: &str, body: &[u8]) -> Result<
         }
     }
     Err(ApiError::modified(&res.qualified(), &name))
+}
+
+fn check_name(sent: &Value, name: &str) -> Result<()> {
+    match text(sent, &["metadata", "name"]) {
+        same if same == name => Ok(()),
+        other => Err(ApiError::bad_request(format!(
+            "the name of the object ({other}) does not match the name on the URL ({name})"
+        ))),
+    }
 }
 
 /// The common end of PUT and PATCH. `None`: somebody else wrote first, start over.
@@ -229,11 +226,7 @@ fn replace(call: &Call<'_>, key: &Key, old: &Arc<Object>, sent: Value) -> Result
     if metadata::counts_generations(res)
         && content(&new, version.status) != content(&old.value, version.status)
     {
-        let generation = at(&old.value, &["metadata", "generation"])
-            .as_i64()
-            .unwrap_or(0)
-            + 1;
-        put(&mut new, &["metadata", "generation"], generation.into());
+        metadata::next_generation(&mut new, &old.value);
     }
     if call.query.dry_run() {
         return Ok(Some(Written::Computed(StatusCode::OK, new)));
@@ -243,10 +236,7 @@ fn replace(call: &Call<'_>, key: &Key, old: &Arc<Object>, sent: Value) -> Result
         return Ok(Some(Written::Object(StatusCode::OK, old.clone())));
     }
     let deleting = !at(&new, &["metadata", "deletionTimestamp"]).is_null();
-    let gone = deleting
-        && at(&new, &["metadata", "finalizers"])
-            .as_array()
-            .is_none_or(Vec::is_empty);
+    let gone = deleting && list(&new, &["metadata", "finalizers"]).is_empty();
     if gone {
         let Some(removed) = delete::remove(call, key, old)? else {
             return Ok(None);
@@ -256,7 +246,7 @@ fn replace(call: &Call<'_>, key: &Key, old: &Arc<Object>, sent: Value) -> Result
     let Ok(object) = call.commit(key, Some(old), Some(new)) else {
         return Ok(None);
     };
-    crd::changed(call, Some(&object))?;
+    crd::changed(call, &object);
     Ok(Some(Written::Object(StatusCode::OK, object)))
 }
 

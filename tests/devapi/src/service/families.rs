@@ -92,19 +92,13 @@ fn immutable(spec: &ServiceSpec, old: &ServiceSpec) -> Errors {
     let mut errors = Errors::default();
     let mut check = |field: &str, new: &[String], old: &[String], removal_is_wrong: bool| {
         for (i, was) in old.iter().enumerate() {
-            match new.get(i) {
-                Some(is) if is != was => {
-                    let path = format!("spec.{field}[{i}]");
-                    errors.invalid(path, json!(new), "may not change once set");
-                }
-                None if i == 0 && removal_is_wrong => {
-                    errors.invalid(
-                        format!("spec.{field}[0]"),
-                        json!(new),
-                        "may not change once set",
-                    );
-                }
-                Some(_) | None => {}
+            let changed = match new.get(i) {
+                Some(is) => is != was,
+                None => i == 0 && removal_is_wrong,
+            };
+            if changed {
+                let path = format!("spec.{field}[{i}]");
+                errors.invalid(path, json!(new), "may not change once set");
             }
         }
     };

@@ -229,14 +229,15 @@ fn load_balancer(spec: &ServiceSpec, errors: &mut Errors) {
         .as_deref()
         .unwrap_or_default();
     if !is_load_balancer(spec) {
-        if !ranges.is_empty() {
-            errors.forbidden("spec.LoadBalancerSourceRanges", ONLY_LOAD_BALANCER);
-        }
-        if spec.allocate_load_balancer_node_ports.is_some() {
-            errors.forbidden("spec.allocateLoadBalancerNodePorts", ONLY_LOAD_BALANCER);
-        }
-        if spec.load_balancer_class.is_some() {
-            errors.forbidden("spec.loadBalancerClass", ONLY_LOAD_BALANCER);
+        let allocate = spec.allocate_load_balancer_node_ports.is_some();
+        for (field, given) in [
+            ("spec.LoadBalancerSourceRanges", !ranges.is_empty()),
+            ("spec.allocateLoadBalancerNodePorts", allocate),
+            ("spec.loadBalancerClass", spec.load_balancer_class.is_some()),
+        ] {
+            if given {
+                errors.forbidden(field, ONLY_LOAD_BALANCER);
+            }
         }
         return;
     }
@@ -284,22 +285,17 @@ fn policies(spec: &ServiceSpec, errors: &mut Errors) {
             "may only be set when `type` is 'LoadBalancer' and `externalTrafficPolicy` is 'Local'";
         errors.invalid("spec.healthCheckNodePort", port, why);
     }
-    if let Some(policy) = spec.internal_traffic_policy.as_deref()
-        && !BOTH.contains(&policy)
-    {
-        errors.not_supported("spec.internalTrafficPolicy", policy, &BOTH);
-    }
     const FAMILY: [&str; 3] = ["PreferDualStack", "RequireDualStack", "SingleStack"];
-    if let Some(policy) = spec.ip_family_policy.as_deref()
-        && !FAMILY.contains(&policy)
-    {
-        errors.not_supported("spec.ipFamilyPolicy", policy, &FAMILY);
-    }
-    const DISTRIBUTION: [&str; 3] = ["PreferClose", "PreferSameNode", "PreferSameZone"];
-    if let Some(distribution) = spec.traffic_distribution.as_deref()
-        && !DISTRIBUTION.contains(&distribution)
-    {
-        errors.not_supported("spec.trafficDistribution", distribution, &DISTRIBUTION);
+    const CLOSE: [&str; 3] = ["PreferClose", "PreferSameNode", "PreferSameZone"];
+    let (internal, distribution) = (&spec.internal_traffic_policy, &spec.traffic_distribution);
+    for (field, given, allowed) in [
+        ("spec.internalTrafficPolicy", internal, &BOTH[..]),
+        ("spec.ipFamilyPolicy", &spec.ip_family_policy, &FAMILY),
+        ("spec.trafficDistribution", distribution, &CLOSE),
+    ] {
+        if let Some(word) = given.as_deref().filter(|word| !allowed.contains(word)) {
+            errors.not_supported(field, word, allowed);
+        }
     }
 }
 
