@@ -213,9 +213,11 @@ impl Running {
     }
 }
 
-/// A client whose watches bring every chunk later and changed, as `change` says; the order stays.
-pub fn watching<S, B>(
+/// A client whose answers to such requests (told by their query) bring every chunk later and changed,
+/// as `change` says; the order stays.
+pub fn changing<S, B>(
     service: S,
+    concerns: impl Fn(&str) -> bool + Clone + Send + Sync + 'static,
     change: impl Fn(Bytes) -> (Duration, Bytes) + Clone + Send + Sync + 'static,
 ) -> Client
 where
@@ -227,14 +229,11 @@ where
 {
     let changed = tower::service_fn(move |request: Request<Body>| {
         let (service, change) = (service.clone(), change.clone());
+        let concerned = concerns(request.uri().query().unwrap_or_default());
         async move {
-            let watch = request
-                .uri()
-                .query()
-                .is_some_and(|query| query.contains("watch=true"));
             let reply = service.oneshot(request).await.map_err(Into::into)?;
             let body = |body: B| body.map_err(Into::<BoxError>::into).boxed_unsync();
-            if !watch {
+            if !concerned {
                 return Ok(reply.map(body));
             }
             Ok::<_, BoxError>(reply.map(|inner| {
@@ -253,4 +252,14 @@ where
         }
     });
     shell::client_over(changed, "default")
+}
+
+/// For [`changing`]: watches, streaming lists among them.
+pub fn watches(query: &str) -> bool {
+    query.contains("watch=true")
+}
+
+/// For [`changing`]: lists in pages.
+pub fn lists(query: &str) -> bool {
+    query.contains("limit=")
 }

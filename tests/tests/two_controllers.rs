@@ -23,7 +23,7 @@ use controller::shell::Options;
 use serde_json::json;
 use tests::{
     fixtures::{bare, pool},
-    stage::{Running, Stage, options, watching},
+    stage::{Running, Stage, changing, options, watches},
 };
 use tower::Layer as _;
 
@@ -32,9 +32,10 @@ async fn rivals(seed: u64, addresses: &[&str], services: u64, steps: usize) {
     let mut rng = fastrand::Rng::with_seed(seed);
     on.create([pool("public", addresses)]).await;
     let late = Arc::new(Mutex::new(fastrand::Rng::with_seed(seed)));
-    let stale = watching(
+    let stale = changing(
         on.faults
             .layer(on.api.clone().expect("the embedded server")),
+        watches,
         move |chunk| {
             let wait = late.lock().expect("no panic").u64(..3_000);
             (Duration::from_millis(wait), chunk)

@@ -90,10 +90,13 @@ pub struct Counters {
 }
 
 mod begin;
+mod figures;
 mod observe;
 mod pass;
 mod results;
 mod statuses;
+
+pub use figures::{Figures, PoolFigures};
 
 #[derive(Debug)]
 enum Stage {
@@ -141,7 +144,7 @@ pub struct Engine {
     /// Some Service had an empty nodePort: this control plane leaves them to us.
     ports_in_charge: bool,
     cluster_families: Vec<Family>,
-    /// Pool or class statuses may differ from what they should be.
+    /// Pool or class statuses or the figures may differ from what they should be.
     statuses_dirty: bool,
     statuses_at: Duration,
     pool_writes: HashSet<(PoolKind, Arc<str>)>,
@@ -149,6 +152,8 @@ pub struct Engine {
     resync_at: Duration,
     effects: Vec<Effect>,
     counters: Counters,
+    outcomes: BTreeMap<Reason, u64>,
+    figures: Arc<Figures>,
 }
 
 impl Engine {
@@ -178,6 +183,8 @@ impl Engine {
             resync_at: RESYNC,
             effects: Vec::new(),
             counters: Counters::default(),
+            outcomes: BTreeMap::new(),
+            figures: Arc::default(),
         }
     }
 
@@ -295,6 +302,7 @@ impl Engine {
                 now: now.wall,
             });
         }
+        self.statuses_dirty |= self.figures_differ();
         self.statuses(now);
         std::mem::take(&mut self.effects)
     }

@@ -257,6 +257,9 @@ impl Index {
             }
             if let Some(count) = self.waiting.get_mut(&reason) {
                 *count -= 1;
+                if *count == 0 {
+                    self.waiting.remove(&reason);
+                }
             }
         }
         if let Some((reason, new)) = waits {
@@ -289,7 +292,7 @@ impl Index {
 
     /// Everyone who waits for this reason.
     pub fn waiting_because(&self, reason: Reason) -> Vec<ServiceKey> {
-        if self.waiting.get(&reason).is_none_or(|count| *count == 0) {
+        if !self.waiting.contains_key(&reason) {
             return Vec::new();
         }
         self.waits
@@ -299,7 +302,7 @@ impl Index {
             .collect()
     }
 
-    /// How many Services wait, by reason.
+    /// How many Services wait, by reason; no reason is there with none.
     pub fn waiting(&self) -> &BTreeMap<Reason, usize> {
         &self.waiting
     }

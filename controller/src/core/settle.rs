@@ -42,6 +42,8 @@ pub struct Settled {
     pub status: Option<ServicePatch>,
     /// The Event that goes with it.
     pub event: Option<(bool, Reason, String)>,
+    /// The reason in the first condition of the status write; none when that only clears.
+    pub outcome: Option<Reason>,
     /// What it waits for, if it does.
     pub waits: Option<(Reason, Waits)>,
 }
@@ -138,6 +140,7 @@ pub fn settle(record: &ServiceRecord, decision: &Decision, now: i64) -> Settled 
         };
     }
     let event = event(record, &say, ingress, ingress_differs);
+    let outcome = say.first().map(|say| say.reason);
     let mut status = serde_json::Map::new();
     if conditions_differ {
         let value = if conditions.is_empty() {
@@ -167,6 +170,7 @@ pub fn settle(record: &ServiceRecord, decision: &Decision, now: i64) -> Settled 
             "status": status,
         }))),
         event,
+        outcome,
         waits,
     }
 }

@@ -27,7 +27,7 @@ use super::{
 };
 use crate::core::{
     effect::{Effect, Failure, Input, Now, Observed},
-    engine::{Counters, Engine},
+    engine::{Counters, Engine, Figures},
 };
 
 /// Inputs taken before the engine is asked again what to do: enough that a block's commit gathers
@@ -57,6 +57,7 @@ pub(super) trait Machine {
     fn synced(&self) -> bool;
     fn idle(&self) -> bool;
     fn counters(&self) -> Counters;
+    fn figures(&self) -> Arc<Figures>;
 }
 
 impl Machine for Engine {
@@ -82,6 +83,10 @@ impl Machine for Engine {
 
     fn counters(&self) -> Counters {
         self.counters()
+    }
+
+    fn figures(&self) -> Arc<Figures> {
+        Arc::clone(self.figures())
     }
 }
 
@@ -333,6 +338,7 @@ impl World {
                 leading,
                 idle,
                 counters,
+                figures: machine.figures(),
                 ..state.clone()
             };
             let changed = *state != next;

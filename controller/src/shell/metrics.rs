@@ -1,14 +1,16 @@
-//! What is counted, for `/metrics`. Every label comes from a closed enum; nothing a user can name
-//! becomes one.
+//! What is counted, for `/metrics`. Every label comes from a closed enum, except the names of pools:
+//! their series are made from the pools that exist at the moment, so a deleted one leaves none.
 
 use std::sync::Arc;
 
 use prometheus_client::{
     collector::Collector,
     encoding::{
-        DescriptorEncoder, EncodeLabelSet, EncodeLabelValue, EncodeMetric, LabelValueEncoder, text,
+        DescriptorEncoder, EncodeLabel, EncodeLabelSet, EncodeLabelValue, EncodeMetric,
+        LabelSetEncoder, LabelValueEncoder, text,
     },
     metrics::{
+        MetricType,
         counter::{ConstCounter, Counter},
         family::Family,
         gauge::ConstGauge,
@@ -17,8 +19,15 @@ use prometheus_client::{
 };
 use tokio::sync::watch;
 
+use allocator::UsageCounts;
+use model::Reason;
+
 use super::run::State;
-use crate::core::{effect::Kind, engine::Counters};
+use crate::core::{
+    effect::Kind,
+    engine::{Counters, Figures},
+    record::PoolKind,
+};
 
 /// What is written or read, apart from watching.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, Debug, EncodeLabelValue)]
@@ -52,6 +61,16 @@ pub(super) struct RequestLabels {
 #[derive(Clone, PartialEq, Eq, Hash, Debug, EncodeLabelSet)]
 pub(super) struct KindLabels {
     pub(super) kind: Kind,
+}
+
+/// Labels of what is told by reason. Not derived: `Reason` is of a crate that knows no metrics.
+#[derive(Clone, Copy, Debug)]
+struct Because(Reason);
+
+impl EncodeLabelSet for Because {
+    fn encode(&self, encoder: &mut LabelSetEncoder<'_>) -> Result<(), std::fmt::Error> {
+        ("reason", self.0.as_str()).encode(encoder.encode_label())
+    }
 }
 
 impl EncodeLabelValue for Kind {
@@ -157,8 +176,85 @@ impl Collector for Snapshot {
                 counter.metric_type(),
             )?)?;
         }
-        Ok(())
+        encode_figures(&state.figures, &mut encoder)
     }
+}
+
+fn encode_figures(figures: &Figures, encoder: &mut DescriptorEncoder<'_>) -> std::fmt::Result {
+    let mut family = encoder.encode_descriptor(
+        "services_waiting",
+        "Services that wait for a number, by reason",
+        None,
+        MetricType::Gauge,
+    )?;
+    for (reason, count) in &figures.waiting {
+        let gauge = ConstGauge::new(i64::try_from(*count).unwrap_or(i64::MAX));
+        gauge.encode(family.encode_family(&Because(*reason))?)?;
+    }
+    let mut family = encoder.encode_descriptor(
+        "service_outcomes",
+        "Service statuses asked for, by the reason they give",
+        None,
+        MetricType::Counter,
+    )?;
+    for (reason, count) in &figures.outcomes {
+        ConstCounter::new(*count).encode(family.encode_family(&Because(*reason))?)?;
+    }
+    let mut family = encoder.encode_descriptor(
+        "pool_addresses",
+        "Addresses of each AddressPool by family and state",
+        None,
+        MetricType::Gauge,
+    )?;
+    for pool in figures
+        .pools
+        .iter()
+        .filter(|pool| pool.kind == PoolKind::Address)
+    {
+        for (ip, counts) in [("IPv4", pool.usage.v4), ("IPv6", pool.usage.v6)] {
+            for (state, count) in states(counts) {
+                let labels = [("pool", &*pool.name), ("family", ip), ("state", state)];
+                ConstGauge::new(count).encode(family.encode_family(&labels)?)?;
+            }
+        }
+    }
+    let mut family = encoder.encode_descriptor(
+        "pool_ports",
+        "Ports of each NodePortPool by state",
+        None,
+        MetricType::Gauge,
+    )?;
+    for pool in figures
+        .pools
+        .iter()
+        .filter(|pool| pool.kind == PoolKind::NodePort)
+    {
+        for (state, count) in states(pool.usage.ports) {
+            let labels = [("pool", &*pool.name), ("state", state)];
+            ConstGauge::new(count).encode(family.encode_family(&labels)?)?;
+        }
+    }
+    Ok(())
+}
+
+/// The same four words as in a pool's status; nothing of a family that the pool has not.
+fn states(counts: UsageCounts) -> impl Iterator<Item = (&'static str, i64)> {
+    let UsageCounts {
+        capacity,
+        claimed,
+        retained,
+        available,
+    } = counts;
+    [
+        ("capacity", capacity),
+        ("claimed", claimed),
+        ("retained", retained),
+        ("available", available),
+    ]
+    .into_iter()
+    .filter(move |_| capacity > 0)
+    // A /64 has more than 2^63, as in the status.
+    .map(|(state, count)| (state, i64::try_from(count).unwrap_or(i64::MAX)))
 }
 
 /// The engine's counters; destructured, so that a new one must be looked at here.
@@ -222,3 +318,6 @@ fn engine_counters(counters: Counters) -> [(&'static str, &'static str, u64); 13
         ),
     ]
 }
+
+#[cfg(test)]
+mod tests;

@@ -28,7 +28,7 @@ use super::{
 };
 use crate::core::{
     effect::Observed,
-    engine::{Counters, Engine, Settings},
+    engine::{Counters, Engine, Figures, Settings},
 };
 
 /// What the watches have seen and the engine has not; when full, the watches wait.
@@ -83,6 +83,8 @@ pub struct State {
     pub admin: Option<SocketAddr>,
     /// What it has done.
     pub counters: Counters,
+    /// What is true now; a second late at most.
+    pub figures: Arc<Figures>,
 }
 
 impl State {
@@ -266,15 +268,7 @@ pub async fn run(
         inbox,
         mandate: mandate_seen,
     };
-    tokio::select! {
-        biased;
-        (part, outcome) = parts.ended() => {
-            return Err(Error::Ended { part, source: outcome.err() });
-        }
-        driven = drive::drive(&mut engine, world, shutdown) => {
-            driven.map_err(|error| Error::Ended { part: "the engine", source: Some(error.into()) })?;
-        }
-    }
+    together(&mut parts, drive::drive(&mut engine, world, shutdown)).await?;
 
     resign.send_replace(true);
     if options.election.is_some() {
@@ -306,6 +300,22 @@ async fn listen(address: SocketAddr) -> std::io::Result<TcpListener> {
 fn without_ipv6(address: SocketAddr) -> Option<SocketAddr> {
     (address.ip() == Ipv6Addr::UNSPECIFIED)
         .then(|| SocketAddr::from((Ipv4Addr::UNSPECIFIED, address.port())))
+}
+
+/// Drives the engine for as long as every other part goes on.
+pub(super) async fn together(
+    parts: &mut Parts,
+    driving: impl Future<Output = Result<(), drive::Blind>>,
+) -> Result<(), Error> {
+    let (part, source) = tokio::select! {
+        biased;
+        (part, outcome) = parts.ended() => (part, outcome.err()),
+        driven = driving => match driven {
+            Ok(()) => return Ok(()),
+            Err(error) => ("the engine", Some(error.into())),
+        },
+    };
+    Err(Error::Ended { part, source })
 }
 
 /// Longer than any process runs, short enough for every clock.

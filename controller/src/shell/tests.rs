@@ -1,7 +1,7 @@
 //! A scripted API server, and the loop and its parts run against it.
 
 use std::{
-    future::pending,
+    future::{Future, pending},
     sync::{Arc, Mutex},
     time::Duration,
 };
@@ -24,13 +24,14 @@ use tower::BoxError;
 use super::{
     admin::answer,
     client_over,
-    drive::{Machine, Mandate, World, drive},
+    drive::{Blind, Machine, Mandate, World, drive},
+    election,
     metrics::{Exposition, Metrics},
-    run::{Election, Options, Parts, State, run},
+    run::{self, Election, Error, Options, Parts, State, run, together},
 };
 use crate::core::{
     effect::{Effect, Failure, Input, Now, Observed, ServicePatch},
-    engine::Counters,
+    engine::{Counters, Figures},
 };
 
 /// What the scripted API server does with a request.
@@ -309,14 +310,76 @@ async fn nothing_is_ready_before_every_kind_is_listed() {
     running.abort();
 }
 
-#[tokio::test]
-async fn a_part_that_panics_is_named() {
+/// How a run ends in which one of two parts beside the engine does this.
+async fn ending(
+    faulty: impl Future<Output = run::Outcome> + Send + 'static,
+) -> (&'static str, Option<String>) {
     let mut parts = Parts::default();
     parts.spawn("a steady part", pending());
-    parts.spawn("the faulty part", async { panic!("on purpose") });
-    let (name, outcome) = parts.ended().await;
-    assert_eq!(name, "the faulty part");
-    assert!(outcome.is_err());
+    parts.spawn("the faulty part", faulty);
+    let ended = timeout(Duration::from_secs(3600), together(&mut parts, pending())).await;
+    let Error::Ended { part, source } = ended.expect("ends at once").unwrap_err() else {
+        panic!("it is said which part ended");
+    };
+    (part, source.map(|source| source.to_string()))
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_part_that_ends_ends_the_run_and_is_named() {
+    assert_eq!(ending(async { Ok(()) }).await, ("the faulty part", None));
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_part_that_fails_ends_the_run_and_is_named_with_its_reason() {
+    let faulty = async { Err("on purpose".into()) };
+    let (part, source) = ending(faulty).await;
+    assert_eq!(
+        (part, source.as_deref()),
+        ("the faulty part", Some("on purpose"))
+    );
+}
+
+#[tokio::test(start_paused = true)]
+async fn an_engine_that_fails_ends_the_run_and_is_named() {
+    let mut parts = Parts::default();
+    parts.spawn("a steady part", pending());
+    let ended = together(&mut parts, async { Err(Blind) })
+        .await
+        .unwrap_err();
+    assert_eq!(ended.to_string(), "the engine ended unexpectedly");
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_task_that_panics_ends_the_run_and_is_named() {
+    for (resource, part) in [
+        ("services", "Service"),
+        ("namespaces", "Namespace"),
+        ("loadbalancerclasses", "LoadBalancerClass"),
+        ("addresspools", "AddressPool"),
+        ("nodeportpools", "NodePortPool"),
+        ("allocationblocks", "AllocationBlock"),
+        ("lease", election::TASK),
+    ] {
+        let (client, _log) = scripted(move |seen| {
+            assert!(
+                !seen.path().ends_with(&format!("/{resource}")),
+                "on purpose"
+            );
+            small_cluster(seen)
+        });
+        let mut options = Options::single("test");
+        options.election = Some(Election {
+            namespace: "portolan".into(),
+            name: "lease".into(),
+        });
+        let running = timeout(Duration::from_secs(3600), run(client, options, pending()));
+        let ended = running.await.expect("ends at once").unwrap_err();
+        assert_eq!(ended.to_string(), format!("{part} ended unexpectedly"));
+        let source = std::error::Error::source(&ended)
+            .expect("says why")
+            .to_string();
+        assert!(source.contains("panicked"), "{source}");
+    }
 }
 
 #[tokio::test(start_paused = true)]
@@ -359,6 +422,10 @@ impl Machine for Script {
 
     fn counters(&self) -> Counters {
         Counters::default()
+    }
+
+    fn figures(&self) -> Arc<Figures> {
+        Arc::default()
     }
 }
 

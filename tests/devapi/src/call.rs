@@ -46,7 +46,6 @@ impl<'a> Call<'a> {
         match call.target.subresource.as_deref() {
             None => Ok(call),
             Some("status") if call.version().status => Ok(call),
-            Some("finalize") if call.res.nature == Nature::Namespace => Ok(call),
             Some(_) => Err(ApiError::no_such_path()),
         }
     }
@@ -237,8 +236,7 @@ impl Resource {
             Nature::Service => matches!(field, "spec.clusterIP" | "spec.type"),
             Nature::Namespace => field == "status.phase",
             Nature::Node => field == "spec.unschedulable",
-            Nature::Custom => self.selectable_fields.iter().any(|f| f == field),
-            Nature::EndpointSlice | Nature::Lease | Nature::Definition => false,
+            Nature::EndpointSlice | Nature::Lease | Nature::Definition | Nature::Custom => false,
         }
     }
 }

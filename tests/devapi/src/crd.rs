@@ -6,14 +6,14 @@ use serde_json::{Value, json};
 
 use crate::call::Call;
 use crate::delete;
-use crate::error::{FieldError, Result};
-use crate::resource::{Column, Nature, Resource, Version, at, put, text};
+use crate::error::{Errors, Result};
+use crate::resource::{Nature, Resource, Version, at, list, put, strings, text};
 use crate::schema::{Schema, flag};
 use crate::store::Object;
 
 /// Defaults and checks a definition, and writes the status a real API server's controllers would.
-pub(crate) fn prepare(value: &mut Value) -> Vec<FieldError> {
-    let mut errors = Vec::new();
+pub(crate) fn prepare(value: &mut Value) -> Errors {
+    let mut errors = Errors::default();
     let spec = at(value, &["spec"]).clone();
     let (group, plural) = (text(&spec, &["group"]), text(&spec, &["names", "plural"]));
     let (name, wanted) = (
@@ -22,31 +22,22 @@ pub(crate) fn prepare(value: &mut Value) -> Vec<FieldError> {
     );
     if name != wanted {
         let why = format!("must be spec.names.plural+\".\"+spec.group: expected \"{wanted}\"");
-        errors.push(FieldError::invalid("metadata.name", name.as_str(), why));
+        errors.invalid("metadata.name", name.as_str(), why);
     }
     let scope = text(&spec, &["scope"]);
     if scope != "Namespaced" && scope != "Cluster" {
-        errors.push(FieldError::not_supported(
-            "spec.scope",
-            scope,
-            &["Cluster", "Namespaced"],
-        ));
+        errors.not_supported("spec.scope", scope, &["Cluster", "Namespaced"]);
     }
-    let versions = at(&spec, &["versions"])
-        .as_array()
-        .cloned()
-        .unwrap_or_default();
+    let versions = list(&spec, &["versions"]);
     if versions.iter().filter(|v| flag(v, "storage")).count() != 1 {
         let why = "must have exactly one version marked as storage version";
-        errors.push(FieldError::invalid("spec.versions", json!(versions), why));
+        errors.invalid("spec.versions", json!(versions), why);
     }
     for (i, version) in versions.iter().enumerate() {
         let schema = at(version, &["schema", "openAPIV3Schema"]).clone();
         if let Err(wrong) = Schema::new(schema) {
-            errors.extend(wrong.into_iter().map(|mut e| {
-                e.field = format!("spec.versions[{i}].schema.openAPIV3Schema.{}", e.field);
-                e
-            }));
+            let path = format!("spec.versions[{i}].schema.openAPIV3Schema");
+            errors.extend_below(&path, wrong);
         }
     }
     let kind = text(&spec, &["names", "kind"]);
@@ -82,12 +73,10 @@ pub(crate) fn prepare(value: &mut Value) -> Vec<FieldError> {
 }
 
 /// After a write of a definition: serve what it defines. After any other write: nothing.
-pub(crate) fn changed(call: &Call<'_>, object: Option<&Arc<Object>>) -> Result<()> {
-    if let (Nature::Definition, Some(object)) = (call.res.nature, object) {
-        let resource = resource(&object.value);
-        call.api.lock().serve(resource);
+pub(crate) fn changed(call: &Call<'_>, object: &Object) {
+    if call.res.nature == Nature::Definition {
+        call.api.lock().serve(resource(&object.value));
     }
-    Ok(())
 }
 
 /// After the removal of a definition: stop serving.
@@ -108,25 +97,11 @@ pub(crate) fn delete_instances(call: &Call<'_>, definition: &Arc<Object>) -> Res
         .lock()
         .resource(text(spec, &["group"]), text(spec, &["names", "plural"]));
     let Some(res) = found else { return Ok(false) };
-    let keys: Vec<_> = call
-        .api
-        .lock()
-        .range(&res.table, None, None)
-        .map(|(key, _)| key.clone())
-        .collect();
+    let keys = call.api.keys(&res, None);
     for key in keys {
-        match delete::by_key(&call.within(&res, &key.0), &key, &Value::Null) {
-            Ok(_) => {}
-            Err(e) if e.code == http::StatusCode::NOT_FOUND.as_u16() => {}
-            Err(e) => return Err(e),
-        }
+        delete::if_there(&call.within(&res, &key.0), &key, &Value::Null)?;
     }
-    Ok(call
-        .api
-        .lock()
-        .range(&res.table, None, None)
-        .next()
-        .is_some())
+    Ok(!call.api.keys(&res, None).is_empty())
 }
 
 /// When the last object of a definition that is being deleted goes, so does the definition.
@@ -139,45 +114,22 @@ pub(crate) fn finish_deletion(definitions: &Call<'_>, res: &Resource) {
         return;
     };
     let deleting = !at(&definition.value, &["metadata", "deletionTimestamp"]).is_null();
-    let empty = definitions
-        .api
-        .lock()
-        .range(&res.table, None, None)
-        .next()
-        .is_none();
+    let empty = definitions.api.keys(res, None).is_empty();
     if deleting && empty && definitions.commit(&key, Some(&definition), None).is_ok() {
         removed(definitions, &definition);
     }
-}
-
-fn strings(value: &Value) -> Vec<String> {
-    value
-        .as_array()
-        .into_iter()
-        .flatten()
-        .filter_map(Value::as_str)
-        .map(str::to_owned)
-        .collect()
 }
 
 fn resource(definition: &Value) -> Resource {
     let spec = at(definition, &["spec"]);
     let names = at(spec, &["names"]);
     let owned = |path: &[&str]| text(names, path).to_owned();
-    let (group, plural) = (text(spec, &["group"]), text(names, &["plural"]));
-    let versions = at(spec, &["versions"])
-        .as_array()
-        .cloned()
-        .unwrap_or_default();
-    let selectable = |v: &Value| {
-        let list = at(v, &["selectableFields"])
-            .as_array()
-            .cloned()
-            .unwrap_or_default();
-        list.iter()
-            .map(|f| text(f, &["jsonPath"]).trim_start_matches('.').to_owned())
-            .collect::<Vec<_>>()
+    let owned_list = |key| {
+        let list = strings(names, &[key]);
+        list.into_iter().map(str::to_owned).collect()
     };
+    let (group, plural) = (text(spec, &["group"]), text(names, &["plural"]));
+    let versions = list(spec, &["versions"]);
     Resource {
         table: Arc::from(format!("{plural}.{group}")),
         group: group.to_owned(),
@@ -185,8 +137,8 @@ fn resource(definition: &Value) -> Resource {
         list_kind: owned(&["listKind"]),
         plural: plural.to_owned(),
         singular: owned(&["singular"]),
-        short_names: strings(at(names, &["shortNames"])),
-        categories: strings(at(names, &["categories"])),
+        short_names: owned_list("shortNames"),
+        categories: owned_list("categories"),
         namespaced: text(spec, &["scope"]) == "Namespaced",
         nature: Nature::Custom,
         storage: versions
@@ -194,31 +146,16 @@ fn resource(definition: &Value) -> Resource {
             .find(|v| flag(v, "storage"))
             .map_or("", |v| text(v, &["name"]))
             .to_owned(),
-        selectable_fields: versions.iter().flat_map(selectable).collect(),
         versions: versions.iter().map(version).collect(),
     }
 }
 
 fn version(value: &Value) -> Version {
-    let columns = at(value, &["additionalPrinterColumns"])
-        .as_array()
-        .cloned()
-        .unwrap_or_default();
     Version {
         name: text(value, &["name"]).to_owned(),
         served: flag(value, "served"),
         status: !at(value, &["subresources", "status"]).is_null(),
         schema: Schema::new(at(value, &["schema", "openAPIV3Schema"]).clone()).ok(),
-        columns: columns
-            .iter()
-            .map(|c| Column {
-                name: text(c, &["name"]).to_owned(),
-                kind: text(c, &["type"]).to_owned(),
-                format: text(c, &["format"]).to_owned(),
-                description: text(c, &["description"]).to_owned(),
-                priority: at(c, &["priority"]).as_i64().unwrap_or(0),
-                path: text(c, &["jsonPath"]).to_owned(),
-            })
-            .collect(),
+        columns: list(value, &["additionalPrinterColumns"]).to_vec(),
     }
 }

@@ -27,7 +27,7 @@ fn delete_options(body: &[u8]) -> Result<Value> {
         .map_err(|e| ApiError::bad_request(format!("error decoding DeleteOptions: {e}")))
 }
 
-pub(crate) fn by_key(call: &Call<'_>, key: &Key, options: &Value) -> Result<Written> {
+fn by_key(call: &Call<'_>, key: &Key, options: &Value) -> Result<Written> {
     let (res, name) = (&call.res, key.1.as_str());
     let dry = call.query.dry_run()
         || at(options, &["dryRun"])
@@ -75,8 +75,7 @@ pub(crate) fn by_key(call: &Call<'_>, key: &Key, options: &Value) -> Result<Writ
             0.into(),
         );
         if metadata::counts_generations(res) {
-            let generation = at(&new, &["metadata", "generation"]).as_i64().unwrap_or(0) + 1;
-            put(&mut new, &["metadata", "generation"], generation.into());
+            metadata::next_generation(&mut new, &old.value);
         }
         if res.nature == Nature::Namespace {
             put(&mut new, &["status", "phase"], "Terminating".into());
@@ -127,7 +126,7 @@ pub(crate) fn remove(call: &Call<'_>, key: &Key, old: &Arc<Object>) -> Result<Op
         None
     };
     if let (Some(namespace), Some(owner)) = (waiting, call.on("", "namespaces"))
-        && !call.api.namespace_has_content(&key.0)
+        && call.api.contents(&key.0).is_empty()
     {
         // Lost races are harmless: somebody else changed or removed it.
         let _ = owner.commit(&(String::new(), key.0.clone()), Some(&namespace), None);
@@ -143,14 +142,10 @@ fn empty_namespace(call: &Call<'_>, namespace: &str) -> Result<bool> {
     for (res, keys) in call.api.contents(namespace) {
         let inner = call.within(&res, namespace);
         for key in keys {
-            match by_key(&inner, &key, &Value::Null) {
-                Ok(_) => {}
-                Err(e) if e.code == StatusCode::NOT_FOUND.as_u16() => {}
-                Err(e) => return Err(e),
-            }
+            if_there(&inner, &key, &Value::Null)?;
         }
     }
-    Ok(call.api.namespace_has_content(namespace))
+    Ok(!call.api.contents(namespace).is_empty())
 }
 
 /// DELETE of a collection, narrowed by the selectors. Answers with the list of what was deleted.
@@ -158,11 +153,15 @@ pub(crate) fn collection(call: &Call<'_>, body: &[u8]) -> Result<Vec<Arc<Object>
     let options = delete_options(body)?;
     let (_, matched) = call.select(None)?;
     for (key, _) in &matched {
-        match by_key(call, key, &options) {
-            Ok(_) => {}
-            Err(e) if e.code == StatusCode::NOT_FOUND.as_u16() => {}
-            Err(e) => return Err(e),
-        }
+        if_there(call, key, &options)?;
     }
     Ok(matched.into_iter().map(|(_, object)| object).collect())
+}
+
+/// Deletes an object that somebody else may have deleted meanwhile.
+pub(crate) fn if_there(call: &Call<'_>, key: &Key, options: &Value) -> Result<()> {
+    match by_key(call, key, options) {
+        Err(e) if e.code != StatusCode::NOT_FOUND => Err(e),
+        Ok(_) | Err(_) => Ok(()),
+    }
 }

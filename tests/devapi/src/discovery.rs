@@ -1,4 +1,4 @@
-//! Discovery in both forms, version, and the little of OpenAPI v3 that kubectl asks for.
+//! Discovery (group by group, not aggregated), version, and the little of OpenAPI v3 that kubectl asks for.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -23,34 +23,29 @@ const VERBS: [&str; 8] = [
 const VERSION: (&str, &str) = ("1", "33");
 
 /// Answers a path that names no resource; `None` when there is no such page.
-pub(crate) fn page(api: &DevApi, path: &str, accept: &str) -> Option<(Value, String)> {
-    let plain = |value: Value| Some((value, "application/json".to_owned()));
-    let aggregated = accept.contains("as=APIGroupDiscoveryList") && accept.contains("v=v2");
+pub(crate) fn page(api: &DevApi, path: &str) -> Option<Value> {
     let parts: Vec<&str> = path.split('/').filter(|p| !p.is_empty()).collect();
-    match parts.as_slice() {
-        ["version"] => plain(version()),
-        ["healthz" | "livez" | "readyz", ..] => plain(Value::from("ok")),
-        ["api"] if aggregated => Some(aggregate(api, true)),
-        ["apis"] if aggregated => Some(aggregate(api, false)),
-        ["api"] => plain(
-            json!({"kind": "APIVersions", "versions": ["v1"], "serverAddressByClientCIDRs": []}),
-        ),
-        ["apis"] => {
-            let groups: Vec<Value> = groups(api)
-                .iter()
-                .filter(|(g, _)| !g.is_empty())
-                .map(|(g, v)| group(g, v))
-                .collect();
-            plain(json!({"kind": "APIGroupList", "apiVersion": "v1", "groups": groups}))
+    let page = match parts.as_slice() {
+        ["version"] => version(),
+        ["healthz" | "livez" | "readyz", ..] => Value::from("ok"),
+        ["api"] => {
+            json!({"kind": "APIVersions", "versions": ["v1"], "serverAddressByClientCIDRs": []})
         }
-        ["apis", name] => groups(api).get(*name).and_then(|v| plain(group(name, v))),
-        ["api", version] => resource_list(api, "", version).and_then(plain),
-        ["apis", group, version] => resource_list(api, group, version).and_then(plain),
-        ["openapi", "v3"] => plain(openapi_index(api)),
-        ["openapi", "v3", "api", version] => openapi(api, "", version).and_then(plain),
-        ["openapi", "v3", "apis", group, version] => openapi(api, group, version).and_then(plain),
-        _ => None,
-    }
+        ["apis"] => {
+            let groups = groups(api);
+            let named = groups.iter().filter(|(name, _)| !name.is_empty());
+            let list: Vec<Value> = named.map(|(name, v)| group(name, v)).collect();
+            json!({"kind": "APIGroupList", "apiVersion": "v1", "groups": list})
+        }
+        ["apis", name] => group(name, groups(api).get(*name)?),
+        ["api", version] => resource_list(api, "", version)?,
+        ["apis", group, version] => resource_list(api, group, version)?,
+        ["openapi", "v3"] => openapi_index(api),
+        ["openapi", "v3", "api", version] => openapi(api, "", version)?,
+        ["openapi", "v3", "apis", group, version] => openapi(api, group, version)?,
+        _ => return None,
+    };
+    Some(page)
 }
 
 fn version() -> Value {
@@ -90,10 +85,6 @@ fn group(name: &str, versions: &Served) -> Value {
     })
 }
 
-fn has_status(resource: &Resource, version: &str) -> bool {
-    resource.version(version).is_some_and(|v| v.status)
-}
-
 fn resource_list(api: &DevApi, group: &str, version: &str) -> Option<Value> {
     let groups = groups(api);
     let resources = groups.get(group)?.get(version)?;
@@ -103,7 +94,7 @@ fn resource_list(api: &DevApi, group: &str, version: &str) -> Option<Value> {
             "name": r.plural, "singularName": r.singular, "namespaced": r.namespaced, "kind": r.kind,
             "verbs": VERBS, "shortNames": r.short_names, "categories": r.categories,
         }));
-        if has_status(r, version) {
+        if r.version(version).is_some_and(|v| v.status) {
             list.push(json!({
                 "name": format!("{}/status", r.plural), "singularName": "", "namespaced": r.namespaced,
                 "kind": r.kind, "verbs": ["get", "patch", "update"],
@@ -115,57 +106,18 @@ fn resource_list(api: &DevApi, group: &str, version: &str) -> Option<Value> {
     }))
 }
 
-/// Aggregated discovery (KEP-3352), and its content type.
-fn aggregate(api: &DevApi, core: bool) -> (Value, String) {
-    let kind =
-        |r: &Resource, version: &str| json!({"group": r.group, "version": version, "kind": r.kind});
-    let items: Vec<Value> = groups(api)
-        .iter()
-        .filter(|(name, _)| name.is_empty() == core)
-        .map(|(name, versions)| {
-            let versions: Vec<Value> = versions
-                .iter()
-                .map(|(version, resources)| {
-                    let resources: Vec<Value> = resources
-                        .iter()
-                        .map(|r| {
-                            let status = json!([{
-                                "subresource": "status", "responseKind": kind(r, version),
-                                "verbs": ["get", "patch", "update"],
-                            }]);
-                            json!({
-                                "resource": r.plural, "responseKind": kind(r, version),
-                                "scope": if r.namespaced { "Namespaced" } else { "Cluster" },
-                                "singularResource": r.singular, "verbs": VERBS, "shortNames": r.short_names,
-                                "categories": r.categories,
-                                "subresources": if has_status(r, version) { status } else { json!([]) },
-                            })
-                        })
-                        .collect();
-                    json!({"version": version, "resources": resources, "freshness": "Current"})
-                })
-                .collect();
-            json!({"metadata": {"name": name, "creationTimestamp": null}, "versions": versions})
-        })
-        .collect();
-    let list = json!({
-        "kind": "APIGroupDiscoveryList", "apiVersion": "apidiscovery.k8s.io/v2", "metadata": {}, "items": items,
-    });
-    (
-        list,
-        "application/json;g=apidiscovery.k8s.io;v=v2;as=APIGroupDiscoveryList".to_owned(),
-    )
+fn prefix(group: &str, version: &str) -> String {
+    match group {
+        "" => format!("api/{version}"),
+        group => format!("apis/{group}/{version}"),
+    }
 }
 
 fn openapi_index(api: &DevApi) -> Value {
     let mut paths = Map::new();
     for (group, versions) in groups(api) {
         for version in versions.keys() {
-            let path = if group.is_empty() {
-                format!("api/{version}")
-            } else {
-                format!("apis/{group}/{version}")
-            };
+            let path = prefix(&group, version);
             let url = format!("/openapi/v3/{path}");
             paths.insert(path, json!({"serverRelativeURL": url}));
         }
@@ -179,11 +131,7 @@ fn openapi(api: &DevApi, group: &str, version: &str) -> Option<Value> {
     let resources = groups.get(group)?.get(version)?;
     let mut paths = Map::new();
     for r in resources {
-        let prefix = if group.is_empty() {
-            format!("/api/{version}")
-        } else {
-            format!("/apis/{group}/{version}")
-        };
+        let prefix = prefix(group, version);
         let scope = if r.namespaced {
             "/namespaces/{namespace}"
         } else {
@@ -211,7 +159,7 @@ fn openapi(api: &DevApi, group: &str, version: &str) -> Option<Value> {
             "x-kubernetes-group-version-kind": {"group": r.group, "version": version, "kind": r.kind},
         });
         paths.insert(
-            format!("{prefix}{scope}/{}/{{name}}", r.plural),
+            format!("/{prefix}{scope}/{}/{{name}}", r.plural),
             json!({"patch": operation}),
         );
     }

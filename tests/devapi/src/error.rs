@@ -1,68 +1,55 @@
 //! What a refused request is answered with: Kubernetes' `Status` body and its wording of field errors.
 
-use http::StatusCode;
 use serde_json::{Value, json};
 
 /// A refusal: the `Status` object to be, without the ornaments.
 #[derive(Debug, Clone, PartialEq)]
 pub(crate) struct ApiError {
     pub(crate) code: u16,
-    pub(crate) reason: &'static str,
-    pub(crate) message: String,
-    pub(crate) details: Value,
+    reason: &'static str,
+    message: String,
+    details: Value,
 }
 
 pub(crate) type Result<T, E = ApiError> = std::result::Result<T, E>;
 
 impl ApiError {
-    fn new(code: StatusCode, reason: &'static str, message: String) -> Self {
+    fn new(code: u16, reason: &'static str, message: impl Into<String>) -> Self {
         Self {
-            code: code.as_u16(),
+            code,
             reason,
-            message,
+            message: message.into(),
             details: Value::Null,
         }
     }
 
-    fn on(mut self, group: &str, plural: &str, name: &str) -> Self {
-        self.details = json!({"name": name, "group": group, "kind": plural});
+    fn on(mut self, id: &Qualified<'_>, name: &str) -> Self {
+        self.details = json!({"name": name, "group": id.group, "kind": id.plural});
         self
     }
 
     pub(crate) fn bad_request(message: impl Into<String>) -> Self {
-        Self::new(StatusCode::BAD_REQUEST, "BadRequest", message.into())
+        Self::new(400, "BadRequest", message)
     }
 
     pub(crate) fn not_found(id: &Qualified<'_>, name: &str) -> Self {
-        Self::new(
-            StatusCode::NOT_FOUND,
-            "NotFound",
-            format!("{id} \"{name}\" not found"),
-        )
-        .on(id.group, id.plural, name)
+        Self::new(404, "NotFound", format!("{id} \"{name}\" not found")).on(id, name)
     }
 
     /// The path itself is unknown, as opposed to an object.
     pub(crate) fn no_such_path() -> Self {
-        Self::new(
-            StatusCode::NOT_FOUND,
-            "NotFound",
-            "the server could not find the requested resource".into(),
-        )
+        let message = "the server could not find the requested resource";
+        Self::new(404, "NotFound", message)
     }
 
     pub(crate) fn already_exists(id: &Qualified<'_>, name: &str) -> Self {
-        Self::new(
-            StatusCode::CONFLICT,
-            "AlreadyExists",
-            format!("{id} \"{name}\" already exists"),
-        )
-        .on(id.group, id.plural, name)
+        let message = format!("{id} \"{name}\" already exists");
+        Self::new(409, "AlreadyExists", message).on(id, name)
     }
 
     pub(crate) fn conflict(id: &Qualified<'_>, name: &str, why: &str) -> Self {
         let message = format!("Operation cannot be fulfilled on {id} \"{name}\": {why}");
-        Self::new(StatusCode::CONFLICT, "Conflict", message).on(id.group, id.plural, name)
+        Self::new(409, "Conflict", message).on(id, name)
     }
 
     pub(crate) fn modified(id: &Qualified<'_>, name: &str) -> Self {
@@ -71,80 +58,44 @@ impl ApiError {
     }
 
     pub(crate) fn forbidden(id: &Qualified<'_>, name: &str, why: &str) -> Self {
-        Self::new(
-            StatusCode::FORBIDDEN,
-            "Forbidden",
-            format!("{id} \"{name}\" is forbidden: {why}"),
-        )
-        .on(id.group, id.plural, name)
+        let message = format!("{id} \"{name}\" is forbidden: {why}");
+        Self::new(403, "Forbidden", message).on(id, name)
     }
 
     pub(crate) fn expired(message: impl Into<String>) -> Self {
-        Self::new(StatusCode::GONE, "Expired", message.into())
+        Self::new(410, "Expired", message)
     }
 
     pub(crate) fn method_not_allowed() -> Self {
         let message = "the server does not allow this method on the requested resource";
-        Self::new(
-            StatusCode::METHOD_NOT_ALLOWED,
-            "MethodNotAllowed",
-            message.into(),
-        )
+        Self::new(405, "MethodNotAllowed", message)
     }
 
     pub(crate) fn unsupported_media_type(accepted: &str) -> Self {
         let message = format!(
             "the body of the request was in an unknown format - accepted media types include: {accepted}"
         );
-        Self::new(
-            StatusCode::UNSUPPORTED_MEDIA_TYPE,
-            "UnsupportedMediaType",
-            message,
-        )
+        Self::new(415, "UnsupportedMediaType", message)
     }
 
     /// What a built-in kind says to a patch in a format it does not know; custom resources and other
     /// verbs list what they accept.
     pub(crate) fn unsupported_patch() -> Self {
-        Self::new(
-            StatusCode::UNSUPPORTED_MEDIA_TYPE,
-            "UnsupportedMediaType",
-            "415: Unsupported Media Type".to_owned(),
-        )
+        let message = "415: Unsupported Media Type";
+        Self::new(415, "UnsupportedMediaType", message)
     }
 
-    pub(crate) fn internal(message: impl std::fmt::Display) -> Self {
-        let message = format!("Internal error occurred: {message}");
-        Self::new(StatusCode::INTERNAL_SERVER_ERROR, "InternalError", message)
+    pub(crate) fn internal(cause: impl std::fmt::Display) -> Self {
+        let message = format!("Internal error occurred: {cause}");
+        Self::new(500, "InternalError", message)
     }
 
     /// A JSON patch that parses but cannot be applied, a failed `test` op among them.
     pub(crate) fn unprocessable(cause: &str) -> Self {
-        let message = "the server rejected our request due to an error in our request".to_owned();
-        let mut error = Self::new(StatusCode::UNPROCESSABLE_ENTITY, "Invalid", message);
+        let message = "the server rejected our request due to an error in our request";
+        let mut error = Self::new(422, "Invalid", message);
         error.details =
             json!({"causes": [{"reason": "UnexpectedServerResponse", "message": cause}]});
-        error
-    }
-
-    pub(crate) fn invalid(group: &str, kind: &str, name: &str, errors: &[FieldError]) -> Self {
-        let list: Vec<String> = errors.iter().map(FieldError::to_string).collect();
-        let text = match list.as_slice() {
-            [one] => one.clone(),
-            many => format!("[{}]", many.join(", ")),
-        };
-        let qualified = if group.is_empty() {
-            kind.to_owned()
-        } else {
-            format!("{kind}.{group}")
-        };
-        let message = format!("{qualified} \"{name}\" is invalid: {text}");
-        let mut error = Self::new(StatusCode::UNPROCESSABLE_ENTITY, "Invalid", message);
-        let causes: Vec<Value> = errors
-            .iter()
-            .map(|e| json!({"reason": e.rule.reason(), "message": e.body(), "field": e.field}))
-            .collect();
-        error.details = json!({"name": name, "group": group, "kind": kind, "causes": causes});
         error
     }
 
@@ -172,12 +123,13 @@ pub(crate) struct Qualified<'a> {
 
 impl std::fmt::Display for Qualified<'_> {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        if self.group.is_empty() {
-            f.write_str(self.plural)
-        } else {
-            write!(f, "{}.{}", self.plural, self.group)
-        }
+        f.write_str(&qualified(self.plural, self.group))
     }
+}
+
+fn qualified(name: &str, group: &str) -> String {
+    let dot = if group.is_empty() { "" } else { "." };
+    format!("{name}{dot}{group}")
 }
 
 /// Kubernetes' kinds of field errors (`field.ErrorType`).
@@ -185,8 +137,6 @@ impl std::fmt::Display for Qualified<'_> {
 pub(crate) enum Rule {
     Required,
     Invalid,
-    /// As `Invalid`, of an object or list, whose value is not printed.
-    InvalidObject,
     Duplicate,
     Forbidden,
     NotSupported,
@@ -195,112 +145,131 @@ pub(crate) enum Rule {
 }
 
 impl Rule {
-    fn reason(self) -> &'static str {
+    /// The reason of the cause, and the words before the value.
+    const fn words(self) -> (&'static str, &'static str) {
         match self {
-            Self::Required => "FieldValueRequired",
-            Self::Invalid | Self::InvalidObject => "FieldValueInvalid",
-            Self::Duplicate => "FieldValueDuplicate",
-            Self::Forbidden => "FieldValueForbidden",
-            Self::NotSupported => "FieldValueNotSupported",
-            Self::TooLong => "FieldValueTooLong",
-            Self::TooMany => "FieldValueTooMany",
+            Self::Required => ("FieldValueRequired", "Required value"),
+            Self::Invalid => ("FieldValueInvalid", "Invalid value"),
+            Self::Duplicate => ("FieldValueDuplicate", "Duplicate value"),
+            Self::Forbidden => ("FieldValueForbidden", "Forbidden"),
+            Self::NotSupported => ("FieldValueNotSupported", "Unsupported value"),
+            Self::TooLong => ("FieldValueTooLong", "Too long"),
+            Self::TooMany => ("FieldValueTooMany", "Too many"),
         }
     }
 }
 
-/// One field that is wrong. The value is what Kubernetes prints behind "Invalid value:".
-#[derive(Debug, Clone, PartialEq)]
-pub(crate) struct FieldError {
-    pub(crate) field: String,
-    pub(crate) rule: Rule,
-    pub(crate) value: Value,
-    pub(crate) detail: String,
+/// One field that is wrong.
+#[derive(Debug)]
+struct FieldError {
+    field: String,
+    rule: Rule,
+    /// What is wrong with it, behind the field's name.
+    body: String,
 }
 
-impl FieldError {
-    fn new(field: impl Into<String>, rule: Rule, value: Value, detail: impl Into<String>) -> Self {
-        Self {
-            field: field.into(),
-            rule,
-            value,
-            detail: detail.into(),
-        }
+/// What is wrong with one object, field by field.
+#[derive(Debug, Default)]
+pub(crate) struct Errors(Vec<FieldError>);
+
+impl Errors {
+    pub(crate) fn of(fill: impl FnOnce(&mut Self)) -> Self {
+        let mut errors = Self::default();
+        fill(&mut errors);
+        errors
     }
 
-    pub(crate) fn required(field: impl Into<String>, detail: &str) -> Self {
-        Self::new(field, Rule::Required, Value::Null, detail)
+    pub(crate) fn is_empty(&self) -> bool {
+        self.0.is_empty()
+    }
+
+    pub(crate) fn extend(&mut self, more: Self) {
+        self.0.extend(more.0);
+    }
+
+    /// Takes over what is wrong with a part of the object.
+    pub(crate) fn extend_below(&mut self, path: &str, more: Self) {
+        self.0.extend(more.0.into_iter().map(|error| FieldError {
+            field: format!("{path}.{}", error.field),
+            ..error
+        }));
+    }
+
+    /// Adds one; the value is what Kubernetes prints behind "Invalid value:", if it prints any.
+    pub(crate) fn add(
+        &mut self,
+        field: impl Into<String>,
+        rule: Rule,
+        value: Option<&Value>,
+        detail: &str,
+    ) {
+        let mut body = rule.words().1.to_owned();
+        if let Some(value) = value {
+            body += &format!(": {value}");
+        }
+        if !detail.is_empty() {
+            body += &format!(": {detail}");
+        }
+        let field = field.into();
+        self.0.push(FieldError { field, rule, body });
+    }
+
+    pub(crate) fn required(&mut self, field: impl Into<String>, detail: &str) {
+        self.add(field, Rule::Required, None, detail);
     }
 
     pub(crate) fn invalid(
+        &mut self,
         field: impl Into<String>,
         value: impl Into<Value>,
-        detail: impl Into<String>,
-    ) -> Self {
-        Self::new(field, Rule::Invalid, value.into(), detail)
+        detail: impl AsRef<str>,
+    ) {
+        self.add(field, Rule::Invalid, Some(&value.into()), detail.as_ref());
     }
 
-    pub(crate) fn duplicate(field: impl Into<String>, value: impl Into<Value>) -> Self {
-        Self::new(field, Rule::Duplicate, value.into(), "")
+    pub(crate) fn duplicate(&mut self, field: impl Into<String>, value: impl Into<Value>) {
+        self.add(field, Rule::Duplicate, Some(&value.into()), "");
     }
 
-    pub(crate) fn forbidden(field: impl Into<String>, detail: impl Into<String>) -> Self {
-        Self::new(field, Rule::Forbidden, Value::Null, detail)
+    pub(crate) fn forbidden(&mut self, field: impl Into<String>, detail: &str) {
+        self.add(field, Rule::Forbidden, None, detail);
     }
 
     pub(crate) fn not_supported(
+        &mut self,
         field: impl Into<String>,
         value: impl Into<Value>,
         supported: &[&str],
-    ) -> Self {
+    ) {
         let list: Vec<String> = supported.iter().map(|s| format!("\"{s}\"")).collect();
-        Self::new(
-            field,
-            Rule::NotSupported,
-            value.into(),
-            format!("supported values: {}", list.join(", ")),
-        )
+        let detail = format!("supported values: {}", list.join(", "));
+        self.add(field, Rule::NotSupported, Some(&value.into()), &detail);
     }
 
-    pub(crate) fn too_long(field: impl Into<String>, most: u64) -> Self {
-        Self::new(
-            field,
-            Rule::TooLong,
-            Value::Null,
-            format!("may not be more than {most} bytes"),
-        )
+    pub(crate) fn too_long(&mut self, field: &str, most: u64) {
+        let detail = format!("may not be more than {most} bytes");
+        self.add(field, Rule::TooLong, None, &detail);
     }
 
-    pub(crate) fn too_many(field: impl Into<String>, actual: usize, most: u64) -> Self {
-        Self::new(
-            field,
-            Rule::TooMany,
-            actual.into(),
-            format!("must have at most {most} items"),
-        )
+    pub(crate) fn too_many(&mut self, field: &str, actual: usize, most: u64) {
+        let detail = format!("must have at most {most} items");
+        self.add(field, Rule::TooMany, Some(&actual.into()), &detail);
     }
 
-    fn body(&self) -> String {
-        let (value, detail) = (&self.value, &self.detail);
-        let head = match self.rule {
-            Rule::Required => "Required value".to_owned(),
-            Rule::Forbidden => "Forbidden".to_owned(),
-            Rule::TooLong => "Too long".to_owned(),
-            Rule::TooMany => format!("Too many: {value}"),
-            Rule::Duplicate => format!("Duplicate value: {value}"),
-            Rule::NotSupported => format!("Unsupported value: {value}"),
-            Rule::Invalid => format!("Invalid value: {value}"),
-            Rule::InvalidObject => "Invalid value".to_owned(),
+    /// The refusal of an object with these; `Ok` when there are none.
+    pub(crate) fn refuse(self, group: &str, kind: &str, name: &str) -> Result<()> {
+        let whole = |e: &FieldError| format!("{}: {}", e.field, e.body);
+        let list: Vec<String> = self.0.iter().map(whole).collect();
+        let text = match list.as_slice() {
+            [] => return Ok(()),
+            [one] => one.clone(),
+            many => format!("[{}]", many.join(", ")),
         };
-        if detail.is_empty() {
-            head
-        } else {
-            format!("{head}: {detail}")
-        }
-    }
-}
-
-impl std::fmt::Display for FieldError {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        write!(f, "{}: {}", self.field, self.body())
+        let message = format!("{} \"{name}\" is invalid: {text}", qualified(kind, group));
+        let cause = |e: &FieldError| json!({"reason": e.rule.words().0, "message": e.body, "field": e.field});
+        let causes: Vec<Value> = self.0.iter().map(cause).collect();
+        let mut error = ApiError::new(422, "Invalid", message);
+        error.details = json!({"name": name, "group": group, "kind": kind, "causes": causes});
+        Err(error)
     }
 }

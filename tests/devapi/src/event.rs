@@ -2,7 +2,7 @@
 
 use serde_json::{Map, Value};
 
-use crate::error::FieldError;
+use crate::error::Errors;
 use crate::resource::{at, text};
 
 /// Field names in `v1` and in `events.k8s.io/v1`; what is not listed has one name in both.
@@ -49,10 +49,10 @@ pub(crate) fn to_new(value: Value) -> Value {
 }
 
 /// What `events.k8s.io/v1` asks of a new Event and `v1` does not.
-pub(crate) fn validate_new(event: &Value) -> Vec<FieldError> {
-    let mut errors = Vec::new();
+pub(crate) fn validate_new(event: &Value) -> Errors {
+    let mut errors = Errors::default();
     if at(event, &["eventTime"]).is_null() {
-        errors.push(FieldError::required("eventTime", ""));
+        errors.required("eventTime", "");
     }
     let required = [
         ("reportingController", "reportingComponent"),
@@ -62,7 +62,7 @@ pub(crate) fn validate_new(event: &Value) -> Vec<FieldError> {
     ];
     for (name, stored) in required {
         if text(event, &[stored]).is_empty() {
-            errors.push(FieldError::required(name, ""));
+            errors.required(name, "");
         }
     }
     for (name, stored, most) in [
@@ -72,16 +72,16 @@ pub(crate) fn validate_new(event: &Value) -> Vec<FieldError> {
         ("note", "message", 1024),
     ] {
         if text(event, &[stored]).len() as u64 > most {
-            errors.push(FieldError::invalid(
+            errors.invalid(
                 name,
                 text(event, &[stored]),
                 format!("can have at most {most} characters"),
-            ));
+            );
         }
     }
     let kind = text(event, &["type"]);
     if kind != "Normal" && kind != "Warning" {
-        errors.push(FieldError::invalid("type", kind, "has invalid value"));
+        errors.invalid("type", kind, "has invalid value");
     }
     errors
 }

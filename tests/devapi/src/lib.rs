@@ -38,7 +38,7 @@ use std::time::Duration;
 use bytes::Bytes;
 use futures::future::BoxFuture;
 use futures::{FutureExt, StreamExt};
-use http::header::{ACCEPT, CONTENT_TYPE};
+use http::header::CONTENT_TYPE;
 use http::{HeaderValue, Method, Request, Response, StatusCode};
 use http_body_util::combinators::UnsyncBoxBody;
 use http_body_util::{BodyExt, Full, StreamBody};
@@ -58,8 +58,8 @@ pub use crate::http_front::Server;
 pub const WHAT_IT_IS_NOT: &str = "devapi is a stand-in for kube-apiserver in tests and demos. It has no authentication, \
 no RBAC, no webhooks or other admission, no persistence and no controllers; it allocates nothing (clusterIPs, nodePorts \
 and ipFamilies stay empty for Portolan to fill in), knows only Services, Nodes, Namespaces, EndpointSlices, Events, \
-Leases and custom resources, speaks JSON only (no protobuf, so `kubectl create namespace` needs -f), keeps no field ownership (server-side apply merges and never removes) and converts \
-nothing between versions of a custom resource.";
+Leases and custom resources, speaks JSON only (no protobuf, so `kubectl create namespace` needs -f), keeps no field ownership (server-side apply merges and never removes), converts nothing between versions of a custom resource and judges of a \
+schema neither allOf, anyOf, oneOf, not, multipleOf, minProperties nor exclusive bounds.";
 
 /// The response body: one chunk, or one chunk per batch of watch events.
 pub type DevBody = UnsyncBoxBody<Bytes, Infallible>;
@@ -117,7 +117,9 @@ impl DevApi {
     #[must_use]
     pub fn new(options: Options) -> Self {
         let mut store = Store::new(options.history);
-        resource::built_in().for_each(|r| store.serve(r));
+        resource::built_in()
+            .into_iter()
+            .for_each(|r| store.serve(r));
         let rng = Mutex::new(fastrand::Rng::with_seed(options.seed));
         let api = Self {
             shared: Arc::new(Shared {
@@ -196,49 +198,31 @@ impl DevApi {
 
     /// A version 4 UUID (RFC 9562 5.4) from the seeded generator.
     fn uid(&self) -> String {
-        let bits = self.random(|rng| rng.u128(..));
-        let bits = (bits & !(0xf << 76) & !(0b11 << 62)) | (0x4 << 76) | (0b10 << 62);
-        let hex = format!("{bits:032x}");
-        let part = |from: usize, to: usize| hex.get(from..to).unwrap_or_default().to_owned();
-        [
-            part(0, 8),
-            part(8, 12),
-            part(12, 16),
-            part(16, 20),
-            part(20, 32),
-        ]
-        .join("-")
+        self.random(|rng| {
+            let (time, node) = (rng.u64(..1 << 48), rng.u64(..1 << 48));
+            let (high, low) = (time >> 16, time & 0xffff);
+            let (version, variant) = (rng.u16(0x4000..0x5000), rng.u16(0x8000..0xc000));
+            format!("{high:08x}-{low:04x}-{version:04x}-{variant:04x}-{node:012x}")
+        })
+    }
+
+    /// The keys of a resource's objects, of one namespace or all.
+    fn keys(&self, res: &resource::Resource, namespace: Option<&str>) -> Vec<Key> {
+        let store = self.lock();
+        let objects = store.range(&res.table, namespace, None);
+        objects.map(|(key, _)| key.clone()).collect()
     }
 
     /// Every namespaced object of a namespace, by resource. The two faces of Events count once.
     fn contents(&self, namespace: &str) -> Vec<(Arc<resource::Resource>, Vec<Key>)> {
-        let store = self.lock();
+        let resources: Vec<_> = self.lock().resources().cloned().collect();
         let mut seen = std::collections::HashSet::new();
-        store
-            .resources()
-            .filter(|r| r.namespaced && seen.insert(r.table.clone()))
-            .map(|r| {
-                (
-                    r.clone(),
-                    store
-                        .range(&r.table, Some(namespace), None)
-                        .map(|(k, _)| k.clone())
-                        .collect(),
-                )
-            })
-            .filter(|(_, keys): &(_, Vec<Key>)| !keys.is_empty())
+        let once = resources
+            .into_iter()
+            .filter(|r| r.namespaced && seen.insert(r.table.clone()));
+        once.map(|r| (r.clone(), self.keys(&r, Some(namespace))))
+            .filter(|(_, keys)| !keys.is_empty())
             .collect()
-    }
-
-    fn namespace_has_content(&self, namespace: &str) -> bool {
-        let store = self.lock();
-        store.resources().any(|r| {
-            r.namespaced
-                && store
-                    .range(&r.table, Some(namespace), None)
-                    .next()
-                    .is_some()
-        })
     }
 
     fn terminating_namespace(&self, namespace: &str) -> Option<Arc<Object>> {
@@ -270,13 +254,9 @@ impl DevApi {
         };
         let path = parts.uri.path();
         if parts.method == Method::GET
-            && let Some((value, content_type)) = discovery::page(self, path, header(ACCEPT))
+            && let Some(value) = discovery::page(self, path)
         {
-            let mut response = respond(StatusCode::OK, value.to_string().into());
-            if let Ok(content_type) = HeaderValue::from_str(&content_type) {
-                response.headers_mut().insert(CONTENT_TYPE, content_type);
-            }
-            return Ok(response);
+            return Ok(respond(StatusCode::OK, value.to_string().into()));
         }
         let target = Target::parse(path).ok_or_else(ApiError::no_such_path)?;
         let query = Query::parse(parts.uri.query());

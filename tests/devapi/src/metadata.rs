@@ -4,9 +4,9 @@ use jiff::Timestamp;
 use serde_json::Value;
 
 use crate::call::Call;
-use crate::error::{ApiError, FieldError, Result};
+use crate::error::{ApiError, Errors, Result};
 use crate::names;
-use crate::resource::{Nature, Resource, at, put, text};
+use crate::resource::{Nature, Resource, at, put, strings, text};
 use crate::store::Key;
 
 /// Now, as Kubernetes' `metav1.Time`: seconds only.
@@ -37,13 +37,12 @@ pub(crate) fn name(call: &Call<'_>, value: &mut Value) -> Result<bool> {
         return Ok(false);
     }
     if prefix.is_empty() {
-        let error = FieldError::required("metadata.name", "name or generateName is required");
-        return Err(ApiError::invalid(
+        let why = "name or generateName is required";
+        Errors::of(|e| e.required("metadata.name", why)).refuse(
             &call.res.group,
             &call.res.kind,
             "",
-            &[error],
-        ));
+        )?;
     }
     let suffix: String = call.api.random(|rng| {
         (0..5)
@@ -116,8 +115,13 @@ pub(crate) fn counts_generations(res: &Resource) -> bool {
     }
 }
 
-pub(crate) fn validate(res: &Resource, new: &Value, old: Option<&Value>) -> Vec<FieldError> {
-    let mut errors = Vec::new();
+pub(crate) fn next_generation(new: &mut Value, old: &Value) {
+    let generation = at(old, &["metadata", "generation"]).as_i64().unwrap_or(0);
+    put(new, &["metadata", "generation"], (generation + 1).into());
+}
+
+pub(crate) fn validate(res: &Resource, new: &Value, old: Option<&Value>) -> Errors {
+    let mut errors = Errors::default();
     let name = text(new, &["metadata", "name"]);
     let wrong = match res.nature {
         Nature::Service | Nature::Namespace => names::label(name),
@@ -130,7 +134,7 @@ pub(crate) fn validate(res: &Resource, new: &Value, old: Option<&Value>) -> Vec<
         | Nature::Custom => names::subdomain(name),
     };
     if let (Some(wrong), None) = (wrong, old) {
-        errors.push(FieldError::invalid("metadata.name", name, wrong));
+        errors.invalid("metadata.name", name, wrong);
     }
     for (key, value) in at(new, &["metadata", "labels"])
         .as_object()
@@ -138,50 +142,35 @@ pub(crate) fn validate(res: &Resource, new: &Value, old: Option<&Value>) -> Vec<
         .flatten()
     {
         if let Some(wrong) = names::qualified(key) {
-            errors.push(FieldError::invalid("metadata.labels", key.as_str(), wrong));
+            errors.invalid("metadata.labels", key.as_str(), wrong);
         }
         let value = value.as_str().unwrap_or_default();
         if let Some(wrong) = names::qualified(value).filter(|_| !value.is_empty()) {
-            errors.push(FieldError::invalid(
+            errors.invalid(
                 "metadata.labels",
                 value,
                 wrong.replace("name part", "a valid label"),
-            ));
+            );
         }
     }
-    let finalizers = |v: &Value| -> Vec<String> {
-        let list = at(v, &["metadata", "finalizers"])
-            .as_array()
-            .cloned()
-            .unwrap_or_default();
-        list.iter()
-            .filter_map(Value::as_str)
-            .map(str::to_owned)
-            .collect()
-    };
-    for finalizer in finalizers(new) {
-        if let Some(wrong) = names::qualified(&finalizer) {
-            errors.push(FieldError::invalid("metadata.finalizers", finalizer, wrong));
+    let finalizers = strings(new, &["metadata", "finalizers"]);
+    for finalizer in &finalizers {
+        if let Some(wrong) = names::qualified(finalizer) {
+            errors.invalid("metadata.finalizers", *finalizer, wrong);
         }
     }
     if let Some(old) = old
         && !at(old, &["metadata", "deletionTimestamp"]).is_null()
     {
-        let had = finalizers(old);
-        let added: Vec<String> = finalizers(new)
-            .into_iter()
-            .filter(|f| !had.contains(f))
-            .collect();
+        let had = strings(old, &["metadata", "finalizers"]);
+        let new_ones = finalizers.iter().filter(|f| !had.contains(f));
+        let added: Vec<String> = new_ones.map(|f| format!("\"{f}\"")).collect();
         if !added.is_empty() {
             let detail = format!(
                 "no new finalizers can be added if the object is being deleted, found new finalizers []string{{{}}}",
-                added
-                    .iter()
-                    .map(|f| format!("\"{f}\""))
-                    .collect::<Vec<_>>()
-                    .join(", ")
+                added.join(", ")
             );
-            errors.push(FieldError::forbidden("metadata.finalizers", detail));
+            errors.forbidden("metadata.finalizers", &detail);
         }
     }
     errors

@@ -2,10 +2,10 @@
 //!
 //! Server-side apply is a merge without ownership: it adds and changes, and never removes what an earlier apply set.
 
-use serde_json::{Map, Value};
+use serde_json::{Value, json};
 
 use crate::error::{ApiError, Result};
-use crate::resource::{Nature, Resource, Version};
+use crate::resource::{Nature, Resource, Version, text};
 use crate::schema::list_key;
 use crate::strategic;
 
@@ -68,32 +68,33 @@ impl Patch {
                 value,
                 custom: true,
             } => {
-                let none = Value::Null;
-                apply(
-                    &mut new,
-                    value,
-                    version.schema.as_ref().map_or(&none, |s| &s.raw),
-                );
+                let below = |schema: &Value, key: &str| {
+                    let property = schema.get("properties").and_then(|p| p.get(key));
+                    let next = property.or_else(|| schema.get("additionalProperties"));
+                    next.cloned().unwrap_or_default()
+                };
+                let root = version.schema.as_ref().map_or(&Value::Null, |s| &s.raw);
+                apply(&mut new, value, root, &below);
             }
             Self::Apply {
                 value,
                 custom: false,
-            } => apply_built_in(&mut new, value, ""),
+            } => {
+                apply(&mut new, value, &Value::Null, &|_, field| built_in(field));
+            }
         }
         Ok(new)
     }
 }
 
-/// Applies by a CRD's schema: `map` and `set` lists merge by key, other lists are replaced.
-fn apply(here: &mut Value, patch: &Value, schema: &Value) {
+/// Applies by a schema, whose part for a field `below` finds: `map` and `set` lists merge by key, other lists are
+/// replaced.
+fn apply(here: &mut Value, patch: &Value, schema: &Value, below: &impl Fn(&Value, &str) -> Value) {
     match (here, patch) {
         (Value::Object(map), Value::Object(changes)) => {
             for (key, change) in changes {
-                let properties = schema.get("properties").and_then(|p| p.get(key));
-                let next = properties
-                    .or_else(|| schema.get("additionalProperties"))
-                    .unwrap_or(&Value::Null);
-                apply(map.entry(key.clone()).or_insert(Value::Null), change, next);
+                let child = map.entry(key.clone()).or_insert(Value::Null);
+                apply(child, change, &below(schema, key), below);
             }
         }
         (Value::Array(items), Value::Array(changes)) if merges(schema) => {
@@ -101,7 +102,7 @@ fn apply(here: &mut Value, patch: &Value, schema: &Value) {
             for change in changes {
                 let key = list_key(change, schema);
                 match items.iter_mut().find(|i| list_key(i, schema) == key) {
-                    Some(item) => apply(item, change, next),
+                    Some(item) => apply(item, change, next, below),
                     None => items.push(change.clone()),
                 }
             }
@@ -111,14 +112,12 @@ fn apply(here: &mut Value, patch: &Value, schema: &Value) {
 }
 
 fn merges(schema: &Value) -> bool {
-    matches!(
-        schema.get("x-kubernetes-list-type").and_then(Value::as_str),
-        Some("set" | "map")
-    )
+    matches!(text(schema, &["x-kubernetes-list-type"]), "set" | "map")
 }
 
-/// The list keys of the built-in types (`listMapKey`), by field name.
-fn apply_keys(field: &str) -> Option<&'static [&'static str]> {
+/// What identifies an item of a built-in type's list (`listMapKey`; the first is the `patchMergeKey` as well), by
+/// field name. Empty: a set of strings. `None`: the list is replaced.
+pub(crate) fn item_keys(field: &str) -> Option<&'static [&'static str]> {
     match field {
         "ports" => Some(&["port", "protocol"]),
         "conditions" | "addresses" => Some(&["type"]),
@@ -128,43 +127,14 @@ fn apply_keys(field: &str) -> Option<&'static [&'static str]> {
     }
 }
 
-fn apply_built_in(here: &mut Value, patch: &Value, field: &str) {
-    match (here, patch) {
-        (Value::Object(map), Value::Object(changes)) => {
-            for (key, change) in changes {
-                apply_built_in(map.entry(key.clone()).or_insert(Value::Null), change, key);
-            }
-        }
-        (Value::Array(items), Value::Array(changes)) if apply_keys(field).is_some() => {
-            let keys = apply_keys(field).unwrap_or_default();
-            for change in changes {
-                match items.iter_mut().find(|i| same_item(i, change, keys)) {
-                    Some(item) => apply_built_in(item, change, ""),
-                    None => items.push(change.clone()),
-                }
-            }
-        }
-        (here, patch) => *here = patch.clone(),
-    }
-}
-
-/// The same list item by its keys; without keys, by its value. A missing protocol is TCP.
-fn same_item(a: &Value, b: &Value, keys: &[&str]) -> bool {
-    let of = |value: &Value, key: &str| -> Value {
-        let default = if key == "protocol" {
-            Value::from("TCP")
-        } else {
-            Value::Null
-        };
-        value
-            .as_object()
-            .and_then(|m: &Map<String, Value>| m.get(key))
-            .cloned()
-            .unwrap_or(default)
-    };
-    if keys.is_empty() {
-        a == b
-    } else {
-        keys.iter().all(|k| of(a, k) == of(b, k))
+/// The same as a CRD's schema would say it.
+fn built_in(field: &str) -> Value {
+    match item_keys(field) {
+        None => Value::Null,
+        Some([]) => json!({"x-kubernetes-list-type": "set"}),
+        Some(keys) => json!({
+            "x-kubernetes-list-type": "map", "x-kubernetes-list-map-keys": keys,
+            "items": {"properties": {"protocol": {"default": "TCP"}}},
+        }),
     }
 }

@@ -22,7 +22,6 @@ pub(crate) fn encode(call: &Call<'_>, shape: Shape, object: &Object) -> bytes::B
     match shape {
         Shape::Object if call.shows_stored() => object.json(),
         Shape::Object => call.show(object).to_string().into(),
-        Shape::Metadata => metadata_only(&call.show(object)).to_string().into(),
         Shape::Table => table::of(
             call,
             &[call.show(object)],
@@ -81,18 +80,10 @@ pub(crate) fn list_of(
             .to_string()
             .into();
     }
-    let (kind, version) = match shape {
-        Shape::Metadata => (
-            "PartialObjectMetadataList".to_owned(),
-            "meta.k8s.io/v1".to_owned(),
-        ),
-        Shape::Object | Shape::Table => (
-            call.res.list_kind.clone(),
-            api_version(&call.res.group, &call.version().name),
-        ),
-    };
+    let version = api_version(&call.res.group, &call.version().name);
     // Written by hand to reuse every object's cached encoding.
-    let mut out = json!({"kind": kind, "apiVersion": version, "metadata": metadata}).to_string();
+    let mut out = json!({"kind": call.res.list_kind, "apiVersion": version, "metadata": metadata})
+        .to_string();
     out.pop();
     let mut out = out.into_bytes();
     out.extend_from_slice(b",\"items\":[");

@@ -5,7 +5,7 @@ use std::collections::HashMap;
 use http::Method;
 use http::request::Parts;
 
-use crate::error::{ApiError, FieldError, Result};
+use crate::error::{ApiError, Result};
 
 /// The resource part of a path.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -29,7 +29,7 @@ impl Target {
         };
         let (namespace, rest) = match rest {
             // `namespaces/NAME` and its subresources are the Namespace itself.
-            ["namespaces", _] | ["namespaces", _, "status" | "finalize"] => (None, rest),
+            ["namespaces", _] | ["namespaces", _, "status"] => (None, rest),
             ["namespaces", namespace, rest @ ..] => (Some((*namespace).to_owned()), rest),
             rest => (None, rest),
         };
@@ -110,8 +110,9 @@ impl Query {
 }
 
 fn bad_version(version: &str) -> ApiError {
-    let error = FieldError::invalid("resourceVersion", version, "must be a non-negative integer");
-    ApiError::bad_request(error.to_string())
+    ApiError::bad_request(format!(
+        "resourceVersion: Invalid value: \"{version}\": must be a non-negative integer"
+    ))
 }
 
 /// How the answer is to be encoded, by the Accept header.
@@ -119,7 +120,6 @@ fn bad_version(version: &str) -> ApiError {
 pub(crate) enum Shape {
     Object,
     Table,
-    Metadata,
 }
 
 impl Shape {
@@ -134,9 +134,6 @@ impl Shape {
                 && wanted.contains("v=v1;") | wanted.trim_end().ends_with("v=v1")
             {
                 return Self::Table;
-            }
-            if wanted.contains("as=PartialObjectMetadata") {
-                return Self::Metadata;
             }
         }
         Self::Object

@@ -2,6 +2,11 @@
 
 use std::sync::Arc;
 
+use k8s_openapi::api::coordination::v1::Lease;
+use k8s_openapi::api::core::v1::{Event, Namespace, Node, Service};
+use k8s_openapi::api::discovery::v1::EndpointSlice;
+use k8s_openapi::api::events::v1::Event as NewEvent;
+use k8s_openapi::apiextensions_apiserver::pkg::apis::apiextensions::v1::CustomResourceDefinition as Definition;
 use serde_json::Value;
 
 use crate::error::Qualified;
@@ -31,18 +36,8 @@ pub(crate) struct Version {
     /// Has `/status`.
     pub(crate) status: bool,
     pub(crate) schema: Option<Schema>,
-    pub(crate) columns: Vec<Column>,
-}
-
-/// One of a CRD's `additionalPrinterColumns`.
-#[derive(Debug, Clone)]
-pub(crate) struct Column {
-    pub(crate) name: String,
-    pub(crate) kind: String,
-    pub(crate) format: String,
-    pub(crate) description: String,
-    pub(crate) priority: i64,
-    pub(crate) path: String,
+    /// A CRD's `additionalPrinterColumns`, as they are written there.
+    pub(crate) columns: Vec<Value>,
 }
 
 /// One resource that can be addressed by a path.
@@ -62,8 +57,6 @@ pub(crate) struct Resource {
     pub(crate) versions: Vec<Version>,
     /// The version objects are stored as.
     pub(crate) storage: String,
-    /// A CRD's `selectableFields`, without the leading dot.
-    pub(crate) selectable_fields: Vec<String>,
 }
 
 impl Resource {
@@ -113,153 +106,52 @@ pub(crate) fn api_version(group: &str, version: &str) -> String {
     }
 }
 
-struct BuiltIn {
-    nature: Nature,
-    table: &'static str,
-    group: &'static str,
-    kind: &'static str,
-    plural: &'static str,
-    short: &'static [&'static str],
-    namespaced: bool,
-    status: bool,
-}
-
-const BUILT_IN: [BuiltIn; 8] = [
-    b(
-        Nature::Service,
-        "services",
-        "",
-        "Service",
-        "services",
-        &["svc"],
-        true,
-        true,
-    ),
-    b(
-        Nature::Namespace,
-        "namespaces",
-        "",
-        "Namespace",
-        "namespaces",
-        &["ns"],
-        false,
-        true,
-    ),
-    b(
-        Nature::Node,
-        "nodes",
-        "",
-        "Node",
-        "nodes",
-        &["no"],
-        false,
-        true,
-    ),
-    b(
-        Nature::CoreEvent,
-        "events",
-        "",
-        "Event",
-        "events",
-        &["ev"],
-        true,
-        false,
-    ),
-    b(
-        Nature::NewEvent,
-        "events",
-        "events.k8s.io",
-        "Event",
-        "events",
-        &["ev"],
-        true,
-        false,
-    ),
-    b(
-        Nature::EndpointSlice,
-        "endpointslices",
-        "discovery.k8s.io",
-        "EndpointSlice",
-        "endpointslices",
-        &[],
-        true,
-        false,
-    ),
-    b(
-        Nature::Lease,
-        "leases",
-        "coordination.k8s.io",
-        "Lease",
-        "leases",
-        &[],
-        true,
-        false,
-    ),
-    b(
-        Nature::Definition,
-        "customresourcedefinitions",
-        "apiextensions.k8s.io",
-        "CustomResourceDefinition",
-        "customresourcedefinitions",
-        &["crd", "crds"],
-        false,
-        true,
-    ),
-];
-
-#[expect(
-    clippy::too_many_arguments,
-    reason = "one row of the table above, in its column order"
-)]
-const fn b(
-    nature: Nature,
-    table: &'static str,
-    group: &'static str,
-    kind: &'static str,
-    plural: &'static str,
-    short: &'static [&'static str],
-    namespaced: bool,
-    status: bool,
-) -> BuiltIn {
-    BuiltIn {
-        nature,
-        table,
-        group,
-        kind,
-        plural,
-        short,
-        namespaced,
-        status,
-    }
-}
-
 /// The resources every devapi serves, all at `v1`.
-pub(crate) fn built_in() -> impl Iterator<Item = Resource> {
-    BUILT_IN.iter().map(|b| Resource {
-        table: Arc::from(b.table),
-        group: b.group.to_owned(),
-        kind: b.kind.to_owned(),
-        list_kind: format!("{}List", b.kind),
-        plural: b.plural.to_owned(),
-        singular: b.kind.to_lowercase(),
-        short_names: b.short.iter().map(|s| (*s).to_owned()).collect(),
-        categories: if b.nature == Nature::Service {
-            vec!["all".to_owned()]
-        } else {
-            Vec::new()
-        },
-        namespaced: b.namespaced,
-        nature: b.nature,
+pub(crate) fn built_in() -> [Resource; 8] {
+    let service = Resource {
+        categories: vec!["all".to_owned()],
+        ..of::<Service>(Nature::Service, true, true, &["svc"])
+    };
+    [
+        service,
+        of::<Namespace>(Nature::Namespace, false, true, &["ns"]),
+        of::<Node>(Nature::Node, false, true, &["no"]),
+        of::<Event>(Nature::CoreEvent, true, false, &["ev"]),
+        of::<NewEvent>(Nature::NewEvent, true, false, &["ev"]),
+        of::<EndpointSlice>(Nature::EndpointSlice, true, false, &[]),
+        of::<Lease>(Nature::Lease, true, false, &[]),
+        of::<Definition>(Nature::Definition, false, true, &["crd", "crds"]),
+    ]
+}
+
+fn of<K: k8s_openapi::Resource>(
+    nature: Nature,
+    namespaced: bool,
+    status: bool,
+    short: &[&str],
+) -> Resource {
+    let plural = K::URL_PATH_SEGMENT;
+    Resource {
+        // One table for both groups of Events: no other two resources share a plural.
+        table: Arc::from(plural),
+        group: K::GROUP.to_owned(),
+        kind: K::KIND.to_owned(),
+        list_kind: format!("{}List", K::KIND),
+        plural: plural.to_owned(),
+        singular: K::KIND.to_lowercase(),
+        short_names: short.iter().map(|s| (*s).to_owned()).collect(),
+        categories: Vec::new(),
+        namespaced,
+        nature,
         versions: vec![Version {
-            name: "v1".to_owned(),
+            name: K::VERSION.to_owned(),
             served: true,
-            status: b.status,
+            status,
             schema: None,
             columns: Vec::new(),
         }],
-        storage: "v1".to_owned(),
-        selectable_fields: Vec::new(),
-    })
+        storage: K::VERSION.to_owned(),
+    }
 }
 
 /// Follows object keys; `Null` where there is nothing.
@@ -277,6 +169,16 @@ pub(crate) fn at<'a>(value: &'a Value, path: &[&str]) -> &'a Value {
 /// The string at a path, `""` where there is none.
 pub(crate) fn text<'a>(value: &'a Value, path: &[&str]) -> &'a str {
     at(value, path).as_str().unwrap_or_default()
+}
+
+/// The list at a path, empty where there is none.
+pub(crate) fn list<'a>(value: &'a Value, path: &[&str]) -> &'a [Value] {
+    at(value, path).as_array().map_or(&[], Vec::as_slice)
+}
+
+/// The strings of the list at a path.
+pub(crate) fn strings<'a>(value: &'a Value, path: &[&str]) -> Vec<&'a str> {
+    list(value, path).iter().filter_map(Value::as_str).collect()
 }
 
 /// Sets a key of the object, making objects on the way; `Null` removes it.

@@ -1,4 +1,6 @@
 //! Structural schemas: pruning, defaulting, OpenAPI validation and CEL rules, with Kubernetes' error texts.
+//! What no definition of ours uses is not judged: `allOf`, `anyOf`, `oneOf`, `not`, `multipleOf`, exclusive bounds
+//! and `minProperties`.
 
 mod compile;
 mod fill;
@@ -9,8 +11,8 @@ use kube::core::cel::{CompiledSchema, ErrorKind, compile_schema, validate_compil
 use regex::Regex;
 use serde_json::{Map, Value};
 
-use crate::error::{FieldError, Rule};
-use crate::resource::at;
+use crate::error::{Errors, Rule};
+use crate::resource::{at, strings};
 
 /// One version's `openAPIV3Schema`, compiled once.
 pub(crate) struct Schema {
@@ -29,9 +31,9 @@ impl std::fmt::Debug for Schema {
 
 impl Schema {
     /// Compiles a schema; the errors are patterns and CEL rules that do not compile.
-    pub(crate) fn new(raw: Value) -> Result<Self, Vec<FieldError>> {
+    pub(crate) fn new(raw: Value) -> Result<Self, Errors> {
         let mut patterns = HashMap::new();
-        let mut errors = Vec::new();
+        let mut errors = Errors::default();
         compile::collect_patterns(&raw, &mut patterns, &mut errors);
         let cel = compile_schema(&raw);
         compile::collect_cel_errors(&cel, "", &mut errors);
@@ -56,8 +58,8 @@ impl Schema {
 
     /// OpenAPI rules first; CEL rules only for what passes them, as the real API server does. What is unchanged since
     /// `old` is not judged again (CRDValidationRatcheting, GA in 1.33).
-    pub(crate) fn validate(&self, object: &Value, old: Option<&Value>) -> Vec<FieldError> {
-        let mut errors = Vec::new();
+    pub(crate) fn validate(&self, object: &Value, old: Option<&Value>) -> Errors {
+        let mut errors = Errors::default();
         self.check(object, old, &self.raw, "", &mut errors);
         if errors.is_empty() {
             self.check_cel(object, old, &mut errors);
@@ -65,7 +67,7 @@ impl Schema {
         errors
     }
 
-    fn check_cel(&self, object: &Value, old: Option<&Value>, errors: &mut Vec<FieldError>) {
+    fn check_cel(&self, object: &Value, old: Option<&Value>, errors: &mut Errors) {
         let Err(failed) = validate_compiled(&self.cel, object, old) else {
             return;
         };
@@ -91,18 +93,12 @@ impl Schema {
             } else {
                 path.to_owned()
             };
-            let value = value_at(object, path).cloned().unwrap_or_default();
-            let rule = if rule == Rule::Invalid && (value.is_object() || value.is_array()) {
-                Rule::InvalidObject
-            } else {
-                rule
-            };
-            errors.push(FieldError {
-                field,
-                rule,
-                value,
-                detail: failure.message.clone(),
-            });
+            // Objects and lists are not printed.
+            let value = value_at(object, path).unwrap_or(&Value::Null);
+            let printed = matches!(rule, Rule::Invalid | Rule::Duplicate)
+                && !value.is_object()
+                && !value.is_array();
+            errors.add(field, rule, printed.then_some(value), &failure.message);
         }
     }
 
@@ -112,7 +108,7 @@ impl Schema {
         old: Option<&Value>,
         schema: &Value,
         path: &str,
-        errors: &mut Vec<FieldError>,
+        errors: &mut Errors,
     ) {
         if old == Some(value) || (value.is_null() && flag(schema, "nullable")) {
             return;
@@ -132,14 +128,14 @@ impl Schema {
         if !fits {
             let (actual, wanted) = (type_name(value), expected.unwrap_or("integer or string"));
             let detail = format!("{path} in body must be of type {wanted}: \"{actual}\"");
-            errors.push(FieldError::invalid(path, actual, detail));
+            errors.invalid(path, actual, detail);
             return;
         }
         if let Some(allowed) = schema.get("enum").and_then(Value::as_array)
             && !allowed.contains(value)
         {
             let list: Vec<&str> = allowed.iter().filter_map(Value::as_str).collect();
-            errors.push(FieldError::not_supported(path, value.clone(), &list));
+            errors.not_supported(path, value.clone(), &list);
         }
         match value {
             Value::Number(_) => check_number(value, schema, path, errors),
@@ -148,60 +144,51 @@ impl Schema {
             Value::Object(map) => self.check_object(map, old, schema, path, errors),
             Value::Null | Value::Bool(_) => {}
         }
-        self.check_junctors(value, schema, path, errors);
     }
 
-    fn check_string(&self, text: &str, schema: &Value, path: &str, errors: &mut Vec<FieldError>) {
+    fn check_string(&self, text: &str, schema: &Value, path: &str, errors: &mut Errors) {
         let length = text.chars().count() as u64;
-        if let Some(most) = schema.get("maxLength").and_then(Value::as_u64)
+        if let Some(most) = at(schema, &["maxLength"]).as_u64()
             && length > most
         {
-            errors.push(FieldError::too_long(path, most));
+            errors.too_long(path, most);
         }
-        if let Some(least) = schema.get("minLength").and_then(Value::as_u64)
+        if let Some(least) = at(schema, &["minLength"]).as_u64()
             && length < least
         {
             let detail = format!("{path} in body should be at least {least} chars long");
-            errors.push(FieldError::invalid(path, text, detail));
+            errors.invalid(path, text, detail);
         }
-        if let Some(pattern) = schema.get("pattern").and_then(Value::as_str)
+        if let Some(pattern) = at(schema, &["pattern"]).as_str()
             && self
                 .patterns
                 .get(pattern)
                 .is_some_and(|regex| !regex.is_match(text))
         {
-            errors.push(FieldError::invalid(
+            errors.invalid(
                 path,
                 text,
                 format!("{path} in body should match '{pattern}'"),
-            ));
+            );
         }
-        if schema.get("format").and_then(Value::as_str) == Some("date-time")
-            && text.parse::<jiff::Timestamp>().is_err()
-        {
+        if at(schema, &["format"]) == "date-time" && text.parse::<jiff::Timestamp>().is_err() {
             let detail = format!("{path} in body must be of type date-time: \"{text}\"");
-            errors.push(FieldError::invalid(path, text, detail));
+            errors.invalid(path, text, detail);
         }
     }
 
-    fn check_array(
-        &self,
-        items: &[Value],
-        schema: &Value,
-        path: &str,
-        errors: &mut Vec<FieldError>,
-    ) {
-        if let Some(most) = schema.get("maxItems").and_then(Value::as_u64)
+    fn check_array(&self, items: &[Value], schema: &Value, path: &str, errors: &mut Errors) {
+        if let Some(most) = at(schema, &["maxItems"]).as_u64()
             && items.len() as u64 > most
         {
-            errors.push(FieldError::too_many(path, items.len(), most));
+            errors.too_many(path, items.len(), most);
             return;
         }
-        if let Some(least) = schema.get("minItems").and_then(Value::as_u64)
+        if let Some(least) = at(schema, &["minItems"]).as_u64()
             && (items.len() as u64) < least
         {
             let detail = format!("{path} in body should have at least {least} items");
-            errors.push(FieldError::invalid(path, items.len(), detail));
+            errors.invalid(path, items.len(), detail);
         }
         if let Some(item_schema) = schema.get("items") {
             for (i, item) in items.iter().enumerate() {
@@ -213,7 +200,7 @@ impl Schema {
             if let Some(key) = list_key(item, schema)
                 && !seen.insert(key.to_string())
             {
-                errors.push(FieldError::duplicate(format!("{path}[{i}]"), key));
+                errors.duplicate(format!("{path}[{i}]"), key);
             }
         }
     }
@@ -224,29 +211,17 @@ impl Schema {
         old: Option<&Value>,
         schema: &Value,
         path: &str,
-        errors: &mut Vec<FieldError>,
+        errors: &mut Errors,
     ) {
-        for name in schema
-            .get("required")
-            .and_then(Value::as_array)
-            .into_iter()
-            .flatten()
-            .filter_map(Value::as_str)
-        {
+        for name in strings(schema, &["required"]) {
             if !map.contains_key(name) {
-                errors.push(FieldError::required(join(path, name), ""));
+                errors.required(join(path, name), "");
             }
         }
-        if let Some(most) = schema.get("maxProperties").and_then(Value::as_u64)
+        if let Some(most) = at(schema, &["maxProperties"]).as_u64()
             && map.len() as u64 > most
         {
-            errors.push(FieldError::too_many(path, map.len(), most));
-        }
-        if let Some(least) = schema.get("minProperties").and_then(Value::as_u64)
-            && (map.len() as u64) < least
-        {
-            let detail = format!("{path} in body should have at least {least} properties");
-            errors.push(FieldError::invalid(path, map.len(), detail));
+            errors.too_many(path, map.len(), most);
         }
         let properties = schema.get("properties");
         let additional = schema.get("additionalProperties").filter(|a| a.is_object());
@@ -262,47 +237,6 @@ impl Schema {
             }
         }
     }
-
-    /// `allOf`, `anyOf`, `oneOf`, `not`: structural schemas put only value rules there.
-    fn check_junctors(
-        &self,
-        value: &Value,
-        schema: &Value,
-        path: &str,
-        errors: &mut Vec<FieldError>,
-    ) {
-        let passes = |sub: &Value| {
-            let mut inner = Vec::new();
-            self.check(value, None, sub, path, &mut inner);
-            inner.is_empty()
-        };
-        let list = |name: &str| {
-            schema
-                .get(name)
-                .and_then(Value::as_array)
-                .filter(|l| !l.is_empty())
-        };
-        let mut refuse =
-            |detail: String| errors.push(FieldError::invalid(path, type_name(value), detail));
-        if list("anyOf").is_some_and(|l| !l.iter().any(passes)) {
-            refuse(format!(
-                "{path} in body must validate at least one schema (anyOf)"
-            ));
-        }
-        if list("oneOf").is_some_and(|l| l.iter().filter(|s| passes(s)).count() != 1) {
-            refuse(format!(
-                "{path} in body must validate one and only one schema (oneOf)"
-            ));
-        }
-        if list("allOf").is_some_and(|l| !l.iter().all(passes)) {
-            refuse(format!(
-                "{path} in body must validate all the schemas (allOf)"
-            ));
-        }
-        if schema.get("not").is_some_and(passes) {
-            refuse(format!("{path} in body must not validate the schema (not)"));
-        }
-    }
 }
 
 /// What makes an item of a `set` or `map` list unique; `None` for other lists.
@@ -314,44 +248,30 @@ pub(crate) fn list_key(item: &Value, schema: &Value) -> Option<Value> {
         "set" => Some(item.clone()),
         "map" => {
             let keys = schema.get("x-kubernetes-list-map-keys")?.as_array()?;
-            let pick = |k: &Value| Some((k.as_str()?.to_owned(), item.get(k.as_str()?)?.clone()));
+            let pick = |k: &Value| {
+                let key = k.as_str()?;
+                let preset = at(schema, &["items", "properties", key, "default"]);
+                Some((key.to_owned(), item.get(key).unwrap_or(preset).clone()))
+            };
             Some(Value::Object(keys.iter().filter_map(pick).collect()))
         }
         _ => None,
     }
 }
 
-fn check_number(value: &Value, schema: &Value, path: &str, errors: &mut Vec<FieldError>) {
+fn check_number(value: &Value, schema: &Value, path: &str, errors: &mut Errors) {
+    let bound = |name: &str| schema.get(name).and_then(Value::as_f64);
     let Some(number) = value.as_f64() else { return };
-    let mut refuse = |words: &str, bound: &Value| {
-        errors.push(FieldError::invalid(
-            path,
-            value.clone(),
-            format!("{path} in body should be {words} {bound}"),
-        ));
+    let mut refuse = |words: &str, name: &str| {
+        let bound = at(schema, &[name]);
+        let detail = format!("{path} in body should be {words} or equal to {bound}");
+        errors.invalid(path, value.clone(), detail);
     };
-    if let Some(bound) = schema.get("minimum") {
-        let least = bound.as_f64().unwrap_or(f64::MIN);
-        if flag(schema, "exclusiveMinimum") && number <= least {
-            refuse("greater than", bound);
-        } else if number < least {
-            refuse("greater than or equal to", bound);
-        }
+    if bound("minimum").is_some_and(|least| number < least) {
+        refuse("greater than", "minimum");
     }
-    if let Some(bound) = schema.get("maximum") {
-        let most = bound.as_f64().unwrap_or(f64::MAX);
-        if flag(schema, "exclusiveMaximum") && number >= most {
-            refuse("less than", bound);
-        } else if number > most {
-            refuse("less than or equal to", bound);
-        }
-    }
-    if let Some(bound) = schema.get("multipleOf")
-        && bound
-            .as_f64()
-            .is_some_and(|m| m != 0.0 && (number % m) != 0.0)
-    {
-        refuse("a multiple of", bound);
+    if bound("maximum").is_some_and(|most| number > most) {
+        refuse("less than", "maximum");
     }
 }
 

@@ -3,16 +3,11 @@
 use serde_json::{Map, Value};
 
 use crate::error::{ApiError, Result};
+use crate::patch::item_keys;
 
 /// `patchMergeKey` by field name. `None`: the list is replaced. `Some("")`: a list of primitives that merges as a set.
 fn merge_key(field: &str) -> Option<&'static str> {
-    match field {
-        "ports" => Some("port"),
-        "conditions" | "addresses" => Some("type"),
-        "ownerReferences" => Some("uid"),
-        "finalizers" => Some(""),
-        _ => None,
-    }
+    item_keys(field).map(|keys| keys.first().copied().unwrap_or_default())
 }
 
 pub(crate) fn merge(here: &mut Value, patch: &Value) -> Result<()> {

@@ -5,371 +5,198 @@ use serde_json::{Value, json};
 
 use crate::call::Call;
 use crate::read::metadata_only;
-use crate::resource::{Nature, at, text};
+use crate::resource::{Nature, at, list, strings, text};
 
-struct Definition {
-    name: String,
-    kind: String,
-    format: String,
-    description: String,
-    priority: i64,
-}
+/// A column of a built-in kind: name, priority (1: only with `-o wide`) and what stands in it.
+type Column = (&'static str, i64, fn(&Value) -> Value);
 
-fn column(name: &str, priority: i64) -> Definition {
-    let format = if name == "Name" { "name" } else { "" };
-    Definition {
-        name: name.to_owned(),
-        kind: "string".to_owned(),
-        format: format.to_owned(),
-        description: String::new(),
-        priority,
-    }
-}
+const SERVICE: &[Column] = &[
+    ("Name", 0, name),
+    ("Type", 0, |s| text(s, &["spec", "type"]).into()),
+    ("Cluster-IP", 0, cluster_ip),
+    ("External-IP", 0, external_ip),
+    ("Port(s)", 0, ports),
+    ("Age", 0, |s| age(created(s))),
+    ("Selector", 1, selector),
+];
+
+const EVENT: &[Column] = &[
+    ("Last Seen", 0, |e| age(last_seen(e))),
+    ("Type", 0, |e| text(e, &["type"]).into()),
+    ("Reason", 0, |e| text(e, &["reason"]).into()),
+    ("Object", 0, subject),
+    ("Message", 0, |e| text(e, &["message"]).trim().into()),
+    ("Name", 1, name),
+];
+
+/// Of kinds that no command of ours prints in columns of their own.
+const ANY: &[Column] = &[("Name", 0, name), ("Age", 0, |o| age(created(o)))];
 
 /// A `meta.k8s.io/v1` Table of objects in the requested version's shape.
 pub(crate) fn of(call: &Call<'_>, objects: &[Value], metadata: Value) -> Value {
-    let include = call
-        .query
-        .get("includeObject")
-        .unwrap_or("Metadata")
-        .to_owned();
-    let rows: Vec<Value> = objects
-        .iter()
-        .map(|object| {
-            let shown = match include.as_str() {
-                "Object" => object.clone(),
-                "None" => Value::Null,
-                _ => metadata_only(object),
-            };
-            json!({"cells": cells(call, object), "object": shown})
-        })
-        .collect();
-    let columns: Vec<Value> = columns(call)
-        .into_iter()
-        .map(|c| {
-            json!({
-                "name": c.name, "type": c.kind, "format": c.format,
-                "description": c.description, "priority": c.priority,
-            })
-        })
-        .collect();
+    let include = call.query.get("includeObject").unwrap_or("Metadata");
+    let rows = objects.iter().map(|object| {
+        let shown = match include {
+            "Object" => object.clone(),
+            "None" => Value::Null,
+            _ => metadata_only(object),
+        };
+        json!({"cells": cells(call, object), "object": shown})
+    });
     json!({
         "kind": "Table", "apiVersion": "meta.k8s.io/v1", "metadata": metadata,
-        "columnDefinitions": columns, "rows": rows,
+        "columnDefinitions": definitions(call), "rows": rows.collect::<Vec<_>>(),
     })
 }
 
-fn columns(call: &Call<'_>) -> Vec<Definition> {
-    let names: &[(&str, i64)] = match call.res.nature {
-        Nature::Service => &[
-            ("Name", 0),
-            ("Type", 0),
-            ("Cluster-IP", 0),
-            ("External-IP", 0),
-            ("Port(s)", 0),
-            ("Age", 0),
-            ("Selector", 1),
-        ],
-        Nature::Namespace => &[("Name", 0), ("Status", 0), ("Age", 0)],
-        Nature::Node => &[
-            ("Name", 0),
-            ("Status", 0),
-            ("Roles", 0),
-            ("Age", 0),
-            ("Version", 0),
-        ],
-        Nature::EndpointSlice => &[
-            ("Name", 0),
-            ("AddressType", 0),
-            ("Ports", 0),
-            ("Endpoints", 0),
-            ("Age", 0),
-        ],
-        Nature::CoreEvent | Nature::NewEvent => &[
-            ("Last Seen", 0),
-            ("Type", 0),
-            ("Reason", 0),
-            ("Object", 0),
-            ("Source", 1),
-            ("Message", 0),
-            ("First Seen", 1),
-            ("Count", 1),
-            ("Name", 1),
-        ],
-        Nature::Lease => &[("Name", 0), ("Holder", 0), ("Age", 0)],
-        Nature::Definition => &[("Name", 0), ("Created At", 0)],
-        Nature::Custom => {
-            let custom = &call.version().columns;
-            let mut list = vec![column("Name", 0)];
-            list.extend(custom.iter().map(|c| Definition {
-                name: c.name.clone(),
-                kind: c.kind.clone(),
-                format: c.format.clone(),
-                description: c.description.clone(),
-                priority: c.priority,
-            }));
-            if custom.is_empty() {
-                list.push(column("Age", 0));
-            }
-            return list;
-        }
+fn columns(nature: Nature) -> &'static [Column] {
+    match nature {
+        Nature::Service => SERVICE,
+        Nature::CoreEvent | Nature::NewEvent => EVENT,
+        Nature::Namespace
+        | Nature::Node
+        | Nature::EndpointSlice
+        | Nature::Lease
+        | Nature::Definition
+        | Nature::Custom => ANY,
+    }
+}
+
+fn definitions(call: &Call<'_>) -> Vec<Value> {
+    let own = |name: &str, priority: i64| {
+        let format = if name == "Name" { "name" } else { "" };
+        json!({"name": name, "type": "string", "format": format, "description": "", "priority": priority})
     };
-    names
-        .iter()
-        .map(|(name, priority)| column(name, *priority))
-        .collect()
+    let printed = &call.version().columns;
+    if printed.is_empty() {
+        let columns = columns(call.res.nature).iter();
+        return columns
+            .map(|(name, priority, _)| own(name, *priority))
+            .collect();
+    }
+    let printed = printed.iter().map(|c| {
+        let of = |key| text(c, &[key]);
+        let priority = at(c, &["priority"]).as_i64().unwrap_or(0);
+        json!({
+            "name": of("name"), "type": of("type"), "format": of("format"),
+            "description": of("description"), "priority": priority,
+        })
+    });
+    std::iter::once(own("Name", 0)).chain(printed).collect()
 }
 
 fn cells(call: &Call<'_>, object: &Value) -> Vec<Value> {
-    let name = text(object, &["metadata", "name"]);
-    let age = || Value::from(age(text(object, &["metadata", "creationTimestamp"])));
-    match call.res.nature {
-        Nature::Service => service(object, name, age()),
-        Nature::Namespace => vec![
-            name.into(),
-            text(object, &["status", "phase"]).into(),
-            age(),
-        ],
-        Nature::Node => node(object, name, age()),
-        Nature::EndpointSlice => endpoint_slice(object, name, age()),
-        Nature::CoreEvent => event(object, name),
-        Nature::NewEvent => event(&crate::event::to_core(object.clone()), name),
-        Nature::Lease => vec![
-            name.into(),
-            text(object, &["spec", "holderIdentity"]).into(),
-            age(),
-        ],
-        Nature::Definition => vec![
-            name.into(),
-            text(object, &["metadata", "creationTimestamp"]).into(),
-        ],
-        Nature::Custom => {
-            let columns = &call.version().columns;
-            let mut cells = vec![Value::from(name)];
-            cells.extend(columns.iter().map(|c| custom(object, &c.path, &c.kind)));
-            if columns.is_empty() {
-                cells.push(age());
-            }
-            cells
-        }
+    let printed = &call.version().columns;
+    if !printed.is_empty() {
+        let own = std::iter::once(name(object));
+        return own
+            .chain(printed.iter().map(|c| custom(object, c)))
+            .collect();
+    }
+    let columns = columns(call.res.nature).iter();
+    if call.res.nature == Nature::NewEvent {
+        let stored = crate::event::to_core(object.clone());
+        return columns.map(|(_, _, cell)| cell(&stored)).collect();
+    }
+    columns.map(|(_, _, cell)| cell(object)).collect()
+}
+
+fn name(object: &Value) -> Value {
+    text(object, &["metadata", "name"]).into()
+}
+
+fn created(object: &Value) -> &str {
+    text(object, &["metadata", "creationTimestamp"])
+}
+
+fn or_none(parts: &[String]) -> Value {
+    match parts.join(",") {
+        none if none.is_empty() => "<none>".into(),
+        some => some.into(),
     }
 }
 
-fn strings(value: &Value) -> Vec<&str> {
-    value
-        .as_array()
+fn cluster_ip(service: &Value) -> Value {
+    let ips = strings(service, &["spec", "clusterIPs"]);
+    let first = ips.first().map(|ip| (*ip).to_owned());
+    or_none(&first.into_iter().collect::<Vec<_>>())
+}
+
+fn external_ip(service: &Value) -> Value {
+    let kind = text(service, &["spec", "type"]);
+    if kind == "ExternalName" {
+        return or_none(&[text(service, &["spec", "externalName"]).to_owned()]);
+    }
+    let mut all = Vec::new();
+    if kind == "LoadBalancer" {
+        let ingress = list(service, &["status", "loadBalancer", "ingress"]).iter();
+        all.extend(ingress.map(|entry| match text(entry, &["ip"]) {
+            "" => text(entry, &["hostname"]).to_owned(),
+            ip => ip.to_owned(),
+        }));
+    }
+    let given = strings(service, &["spec", "externalIPs"]);
+    all.extend(given.into_iter().map(str::to_owned));
+    if kind == "LoadBalancer" && all.is_empty() {
+        return "<pending>".into();
+    }
+    or_none(&all)
+}
+
+fn ports(service: &Value) -> Value {
+    let ports = list(service, &["spec", "ports"]).iter().map(|p| {
+        let (port, protocol) = (at(p, &["port"]), text(p, &["protocol"]));
+        match at(p, &["nodePort"]).as_i64() {
+            Some(node) if node > 0 => format!("{port}:{node}/{protocol}"),
+            _ => format!("{port}/{protocol}"),
+        }
+    });
+    or_none(&ports.collect::<Vec<_>>())
+}
+
+fn selector(service: &Value) -> Value {
+    let selector = at(service, &["spec", "selector"]).as_object();
+    let pairs = selector.into_iter().flatten();
+    let pairs = pairs.map(|(k, v)| format!("{k}={}", v.as_str().unwrap_or_default()));
+    or_none(&pairs.collect::<Vec<_>>())
+}
+
+fn last_seen(event: &Value) -> &str {
+    let series = text(event, &["series", "lastObservedTime"]);
+    let (last, time) = (text(event, &["lastTimestamp"]), text(event, &["eventTime"]));
+    let times = [series, last, time, created(event)];
+    times
         .into_iter()
-        .flatten()
-        .filter_map(Value::as_str)
-        .collect()
+        .find(|t| !t.is_empty())
+        .unwrap_or_default()
 }
 
-fn or_none(text: String) -> Value {
-    if text.is_empty() {
-        "<none>".into()
-    } else {
-        text.into()
-    }
-}
-
-fn service(object: &Value, name: &str, age: Value) -> Vec<Value> {
-    let spec = at(object, &["spec"]);
-    let kind = text(spec, &["type"]);
-    let cluster_ip = strings(at(spec, &["clusterIPs"]))
-        .first()
-        .map_or("", |ip| *ip)
-        .to_owned();
-    let external = strings(at(spec, &["externalIPs"]));
-    let external = match kind {
-        "ExternalName" => text(spec, &["externalName"]).to_owned(),
-        "LoadBalancer" => {
-            let ingress = at(object, &["status", "loadBalancer", "ingress"])
-                .as_array()
-                .cloned()
-                .unwrap_or_default();
-            let name_of = |i: &Value| match text(i, &["ip"]) {
-                "" => text(i, &["hostname"]).to_owned(),
-                ip => ip.to_owned(),
-            };
-            let mut all: Vec<String> = ingress.iter().map(name_of).collect();
-            all.extend(external.iter().map(|e| (*e).to_owned()));
-            if all.is_empty() {
-                "<pending>".to_owned()
-            } else {
-                all.join(",")
-            }
-        }
-        _ => external.join(","),
-    };
-    let ports = at(spec, &["ports"]).as_array().cloned().unwrap_or_default();
-    let ports: Vec<String> = ports
-        .iter()
-        .map(|p| {
-            let (port, protocol) = (at(p, &["port"]), text(p, &["protocol"]));
-            match at(p, &["nodePort"]).as_i64() {
-                Some(node) if node > 0 => format!("{port}:{node}/{protocol}"),
-                _ => format!("{port}/{protocol}"),
-            }
-        })
-        .collect();
-    let selector = at(spec, &["selector"])
-        .as_object()
-        .cloned()
-        .unwrap_or_default();
-    let mut selector: Vec<String> = selector
-        .iter()
-        .map(|(k, v)| format!("{k}={}", v.as_str().unwrap_or_default()))
-        .collect();
-    selector.sort();
-    vec![
-        name.into(),
-        kind.into(),
-        or_none(cluster_ip),
-        or_none(external),
-        or_none(ports.join(",")),
-        age,
-        or_none(selector.join(",")),
-    ]
-}
-
-fn node(object: &Value, name: &str, age: Value) -> Vec<Value> {
-    let conditions = at(object, &["status", "conditions"])
-        .as_array()
-        .cloned()
-        .unwrap_or_default();
-    let ready = conditions
-        .iter()
-        .find(|c| text(c, &["type"]) == "Ready")
-        .map(|c| text(c, &["status"]) == "True");
-    let mut status = match ready {
-        Some(true) => "Ready".to_owned(),
-        Some(false) => "NotReady".to_owned(),
-        None => "Unknown".to_owned(),
-    };
-    if at(object, &["spec", "unschedulable"]).as_bool() == Some(true) {
-        status.push_str(",SchedulingDisabled");
-    }
-    let labels = at(object, &["metadata", "labels"])
-        .as_object()
-        .cloned()
-        .unwrap_or_default();
-    let mut roles: Vec<&str> = labels
-        .keys()
-        .filter_map(|k| k.strip_prefix("node-role.kubernetes.io/"))
-        .filter(|r| !r.is_empty())
-        .collect();
-    roles.sort_unstable();
-    let version = text(object, &["status", "nodeInfo", "kubeletVersion"]);
-    vec![
-        name.into(),
-        status.into(),
-        or_none(roles.join(",")),
-        age,
-        version.into(),
-    ]
-}
-
-fn endpoint_slice(object: &Value, name: &str, age: Value) -> Vec<Value> {
-    let ports = at(object, &["ports"])
-        .as_array()
-        .cloned()
-        .unwrap_or_default();
-    let ports: Vec<String> = ports.iter().map(|p| at(p, &["port"]).to_string()).collect();
-    let endpoints = at(object, &["endpoints"])
-        .as_array()
-        .cloned()
-        .unwrap_or_default();
-    let addresses: Vec<&str> = endpoints
-        .iter()
-        .flat_map(|e| strings(at(e, &["addresses"])))
-        .collect();
-    let unset = |text: String| {
-        if text.is_empty() {
-            Value::from("<unset>")
-        } else {
-            text.into()
-        }
-    };
-    vec![
-        name.into(),
-        text(object, &["addressType"]).into(),
-        unset(ports.join(",")),
-        unset(addresses.join(",")),
-        age,
-    ]
-}
-
-fn event(object: &Value, name: &str) -> Vec<Value> {
-    let first_of = |paths: &[&[&str]]| {
-        paths
-            .iter()
-            .map(|p| text(object, p))
-            .find(|t| !t.is_empty())
-            .unwrap_or_default()
-            .to_owned()
-    };
-    let last = first_of(&[
-        &["series", "lastObservedTime"],
-        &["lastTimestamp"],
-        &["eventTime"],
-        &["metadata", "creationTimestamp"],
-    ]);
-    let first = first_of(&[
-        &["firstTimestamp"],
-        &["eventTime"],
-        &["metadata", "creationTimestamp"],
-    ]);
-    let source = first_of(&[&["source", "component"], &["reportingComponent"]]);
-    let count = at(object, &["series", "count"])
-        .as_i64()
-        .or(at(object, &["count"]).as_i64())
-        .unwrap_or(1);
-    let subject = format!(
-        "{}/{}",
-        text(object, &["involvedObject", "kind"]).to_lowercase(),
-        text(object, &["involvedObject", "name"])
-    );
-    vec![
-        age(&last).into(),
-        text(object, &["type"]).into(),
-        text(object, &["reason"]).into(),
-        subject.into(),
-        source.into(),
-        text(object, &["message"]).trim().into(),
-        age(&first).into(),
-        count.into(),
-        name.into(),
-    ]
+fn subject(event: &Value) -> Value {
+    let of = |key| text(event, &["involvedObject", key]);
+    format!("{}/{}", of("kind").to_lowercase(), of("name")).into()
 }
 
 /// A printer column: Kubernetes' JSONPath is the standard one without the `$`.
-fn custom(object: &Value, path: &str, kind: &str) -> Value {
-    let path = if path.starts_with('$') {
-        path.to_owned()
-    } else {
-        format!("${path}")
-    };
-    let found = object.query(&path).unwrap_or_default();
+fn custom(object: &Value, column: &Value) -> Value {
+    let path = text(column, &["jsonPath"]);
+    let found = object.query(&format!("${path}")).unwrap_or_default();
     let Some(first) = found.into_iter().next() else {
         return Value::Null;
     };
-    match (kind, first) {
-        ("date", Value::String(time)) => age(time).into(),
+    match (text(column, &["type"]), first) {
+        ("date", Value::String(time)) => age(time),
         ("string", Value::String(_)) => first.clone(),
         ("string", other) => other.to_string().into(),
         (_, other) => other.clone(),
     }
 }
 
-fn age(time: &str) -> String {
-    match time.parse::<jiff::Timestamp>() {
-        Ok(then) => human(
-            jiff::Timestamp::now()
-                .as_second()
-                .saturating_sub(then.as_second()),
-        ),
-        Err(_) => "<unknown>".to_owned(),
-    }
+fn age(time: &str) -> Value {
+    let Ok(then) = time.parse::<jiff::Timestamp>() else {
+        return "<unknown>".into();
+    };
+    let now = jiff::Timestamp::now().as_second();
+    human(now.saturating_sub(then.as_second())).into()
 }
 
 /// Kubernetes' `HumanDuration`: at most two units, fewer as it gets longer.

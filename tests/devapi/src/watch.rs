@@ -11,7 +11,7 @@ use tokio::time::Instant;
 
 use crate::DevApi;
 use crate::call::{Call, Filter};
-use crate::error::{ApiError, FieldError, Result};
+use crate::error::{ApiError, Errors, Result};
 use crate::read::encode;
 use crate::request::{Query, Shape, Target};
 use crate::resource::api_version;
@@ -52,16 +52,22 @@ pub(crate) fn start(
         .get("sendInitialEvents")
         .map(|v| v == "true" || v == "1");
     let exactness = query.get("resourceVersionMatch");
-    let refuse = |e: FieldError| Err(ApiError::invalid("meta.k8s.io", "ListOptions", "", &[e]));
+    let refuse = |why: &str| {
+        Errors::of(|errors| errors.forbidden("resourceVersionMatch", why)).refuse(
+            "meta.k8s.io",
+            "ListOptions",
+            "",
+        )
+    };
     match (initial, exactness) {
         (None, Some(_)) => {
             let why =
                 "resourceVersionMatch is forbidden for watch unless sendInitialEvents is provided";
-            return refuse(FieldError::forbidden("resourceVersionMatch", why));
+            refuse(why)?;
         }
         (Some(_), other) if other != Some("NotOlderThan") => {
             let why = "sendInitialEvents requires setting resourceVersionMatch to NotOlderThan";
-            return refuse(FieldError::forbidden("resourceVersionMatch", why));
+            refuse(why)?;
         }
         _ => {}
     }
@@ -239,20 +245,12 @@ impl Cursor {
         if initial_end && let Some(map) = metadata.as_object_mut() {
             map.insert("annotations".into(), json!({INITIAL_EVENTS_END: "true"}));
         }
-        let (kind, version) = match self.shape {
-            Shape::Metadata => (
-                "PartialObjectMetadata".to_owned(),
-                "meta.k8s.io/v1".to_owned(),
-            ),
-            Shape::Object | Shape::Table => (
-                call.res.kind.clone(),
-                api_version(&call.res.group, &call.version().name),
-            ),
-        };
-        let object = if self.shape == Shape::Table {
-            crate::table::of(call, &[], json!({"resourceVersion": self.seen.to_string()}))
-        } else {
-            json!({"kind": kind, "apiVersion": version, "metadata": metadata})
+        let version = api_version(&call.res.group, &call.version().name);
+        let object = match self.shape {
+            Shape::Table => crate::table::of(call, &[], metadata),
+            Shape::Object => {
+                json!({"kind": call.res.kind, "apiVersion": version, "metadata": metadata})
+            }
         };
         self.ready
             .push_back(line(&json!({"type": "BOOKMARK", "object": object})));

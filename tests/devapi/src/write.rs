@@ -6,8 +6,8 @@ use http::StatusCode;
 use serde_json::{Value, json};
 
 use crate::call::Call;
-use crate::error::{ApiError, FieldError, Result};
-use crate::resource::{Nature, Resource, Version, at, put, text};
+use crate::error::{ApiError, Errors, Result};
+use crate::resource::{Nature, Resource, Version, at, list, put, text};
 use crate::store::{Key, Object};
 use crate::{crd, decode, delete, event, metadata, patch, service};
 
@@ -45,9 +45,7 @@ fn create_value(call: &Call<'_>, value: Value) -> Result<Written> {
         let name = key.1.as_str();
         let mut errors = metadata::validate(res, &object, None);
         errors.extend(prepare_create(res, call.version(), &mut object));
-        if !errors.is_empty() {
-            return Err(ApiError::invalid(&res.group, &res.kind, name, &errors));
-        }
+        errors.refuse(&res.group, &res.kind, name)?;
         if call.query.dry_run() {
             if call.get(&key).is_some() {
                 return Err(ApiError::already_exists(&res.qualified(), name));
@@ -56,7 +54,7 @@ fn create_value(call: &Call<'_>, value: Value) -> Result<Written> {
         }
         match call.commit(&key, None, Some(object)) {
             Ok(object) => {
-                crd::changed(call, Some(&object))?;
+                crd::changed(call, &object);
                 return Ok(Written::Object(StatusCode::CREATED, object));
             }
             // Kubernetes draws another name too.
@@ -70,7 +68,7 @@ fn create_value(call: &Call<'_>, value: Value) -> Result<Written> {
     Err(ApiError::internal("no free name found"))
 }
 
-fn prepare_create(res: &Resource, version: &Version, value: &mut Value) -> Vec<FieldError> {
+fn prepare_create(res: &Resource, version: &Version, value: &mut Value) -> Errors {
     match res.nature {
         Nature::Service => service::create(value),
         Nature::Namespace => {
@@ -82,7 +80,7 @@ fn prepare_create(res: &Resource, version: &Version, value: &mut Value) -> Vec<F
                 &["metadata", "labels", "kubernetes.io/metadata.name"],
                 name.into(),
             );
-            Vec::new()
+            Errors::default()
         }
         Nature::NewEvent => event::validate_new(value),
         Nature::Definition => crd::prepare(value),
@@ -96,7 +94,9 @@ fn prepare_create(res: &Resource, version: &Version, value: &mut Value) -> Vec<F
                 .map(|s| s.validate(value, None))
                 .unwrap_or_default()
         }
-        Nature::Node | Nature::EndpointSlice | Nature::CoreEvent | Nature::Lease => Vec::new(),
+        Nature::Node | Nature::EndpointSlice | Nature::CoreEvent | Nature::Lease => {
+            Errors::default()
+        }
     }
 }
 
@@ -106,7 +106,7 @@ fn prepare_update(
     new: &mut Value,
     old: &Value,
     status: bool,
-) -> Vec<FieldError> {
+) -> Errors {
     match res.nature {
         Nature::Service if status => service::update_status(new, old),
         Nature::Service => service::update(new, old),
@@ -122,7 +122,7 @@ fn prepare_update(
         | Nature::EndpointSlice
         | Nature::CoreEvent
         | Nature::Lease
-        | Nature::Definition => Vec::new(),
+        | Nature::Definition => Errors::default(),
     }
 }
 
@@ -131,13 +131,7 @@ pub(crate) fn update(call: &Call<'_>, body: &[u8]) -> Result<Written> {
     let sent = decode::body(&call.res, call.version(), body)?;
     let res = &call.res;
     let name = call.target.name.clone().unwrap_or_default();
-    let sent_name = text(&sent, &["metadata", "name"]);
-    if sent_name != name {
-        let why = format!(
-            "the name of the object ({sent_name}) does not match the name on the URL ({name})"
-        );
-        return Err(ApiError::bad_request(why));
-    }
+    check_name(&sent, &name)?;
     let uid = text(&sent, &["metadata", "uid"]).to_owned();
     for _ in 0..TRIES {
         let key = call.key(&name);
@@ -164,12 +158,9 @@ pub(crate) fn update(call: &Call<'_>, body: &[u8]) -> Result<Written> {
             return Err(ApiError::conflict(&res.qualified(), &name, &why));
         }
         if text(&sent, &["metadata", "resourceVersion"]).is_empty() && !res.unconditional_update() {
-            let error = FieldError::invalid(
-                "metadata.resourceVersion",
-                0,
-                "must be specified for an update",
-            );
-            return Err(ApiError::invalid(&res.group, &res.kind, &name, &[error]));
+            let why = "must be specified for an update";
+            Errors::of(|e| e.invalid("metadata.resourceVersion", 0, why))
+                .refuse(&res.group, &res.kind, &name)?;
         }
         if let Some(written) = replace(call, &key, &old, sent.clone())? {
             return Ok(written);
@@ -195,23 +186,26 @@ pub(crate) fn patch(call: &Call<'_>, content_type: &str, body: &[u8]) -> Result<
         };
         let shown = call.show(&old);
         let new = decode::typed_as(res, call.version(), patch.apply(&shown, call.version())?)?;
-        if text(&new, &["metadata", "name"]) != name {
-            let why = format!(
-                "the name of the object ({}) does not match the name on the URL ({name})",
-                text(&new, &["metadata", "name"])
-            );
-            return Err(ApiError::bad_request(why));
-        }
+        check_name(&new, &name)?;
         let uid = text(&new, &["metadata", "uid"]);
         if !uid.is_empty() && uid != text(&old.value, &["metadata", "uid"]) {
-            let error = FieldError::invalid("metadata.uid", uid, "field is immutable");
-            return Err(ApiError::invalid(&res.group, &res.kind, &name, &[error]));
+            Errors::of(|e| e.invalid("metadata.uid", uid, "field is immutable"))
+                .refuse(&res.group, &res.kind, &name)?;
         }
         if let Some(written) = replace(call, &key, &old, new)? {
             return Ok(written);
         }
     }
     Err(ApiError::modified(&res.qualified(), &name))
+}
+
+fn check_name(sent: &Value, name: &str) -> Result<()> {
+    match text(sent, &["metadata", "name"]) {
+        same if same == name => Ok(()),
+        other => Err(ApiError::bad_request(format!(
+            "the name of the object ({other}) does not match the name on the URL ({name})"
+        ))),
+    }
 }
 
 /// The common end of PUT and PATCH. `None`: somebody else wrote first, start over.
@@ -228,17 +222,11 @@ fn replace(call: &Call<'_>, key: &Key, old: &Arc<Object>, sent: Value) -> Result
     metadata::keep_system_fields(&mut new, &old.value);
     let mut errors = metadata::validate(res, &new, Some(&old.value));
     errors.extend(prepare_update(res, version, &mut new, &old.value, status));
-    if !errors.is_empty() {
-        return Err(ApiError::invalid(&res.group, &res.kind, &key.1, &errors));
-    }
+    errors.refuse(&res.group, &res.kind, &key.1)?;
     if metadata::counts_generations(res)
         && content(&new, version.status) != content(&old.value, version.status)
     {
-        let generation = at(&old.value, &["metadata", "generation"])
-            .as_i64()
-            .unwrap_or(0)
-            + 1;
-        put(&mut new, &["metadata", "generation"], generation.into());
+        metadata::next_generation(&mut new, &old.value);
     }
     if call.query.dry_run() {
         return Ok(Some(Written::Computed(StatusCode::OK, new)));
@@ -248,10 +236,7 @@ fn replace(call: &Call<'_>, key: &Key, old: &Arc<Object>, sent: Value) -> Result
         return Ok(Some(Written::Object(StatusCode::OK, old.clone())));
     }
     let deleting = !at(&new, &["metadata", "deletionTimestamp"]).is_null();
-    let gone = deleting
-        && at(&new, &["metadata", "finalizers"])
-            .as_array()
-            .is_none_or(Vec::is_empty);
+    let gone = deleting && list(&new, &["metadata", "finalizers"]).is_empty();
     if gone {
         let Some(removed) = delete::remove(call, key, old)? else {
             return Ok(None);
@@ -261,7 +246,7 @@ fn replace(call: &Call<'_>, key: &Key, old: &Arc<Object>, sent: Value) -> Result
     let Ok(object) = call.commit(key, Some(old), Some(new)) else {
         return Ok(None);
     };
-    crd::changed(call, Some(&object))?;
+    crd::changed(call, &object);
     Ok(Some(Written::Object(StatusCode::OK, object)))
 }
 

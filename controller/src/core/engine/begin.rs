@@ -18,6 +18,7 @@ impl Engine {
         self.pool_writes.clear();
         self.class_writes.clear();
         self.ledger.abandon();
+        self.forget_figures();
     }
 
     /// The first thing a leader does: the allocator's memory is made anew from the ledger, numbers

@@ -58,6 +58,9 @@ impl Engine {
                     self.effects.push(Effect::Emit(note));
                 }
                 self.counters.status_writes += u64::from(settled.status.is_some());
+                if let Some(reason) = settled.outcome {
+                    *self.outcomes.entry(reason).or_default() += 1;
+                }
                 settled.status
             }
         };

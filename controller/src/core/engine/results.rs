@@ -37,6 +37,7 @@ impl Engine {
                 }
                 Change::Unretained(number) => {
                     self.allocator.unretain(number);
+                    self.statuses_dirty = true;
                     self.wake(number);
                 }
                 Change::Damaged(id, rejection) => {

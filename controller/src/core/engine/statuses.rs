@@ -39,6 +39,7 @@ impl Engine {
         }
         self.statuses_dirty = false;
         self.statuses_at = now.mono + STATUS_INTERVAL;
+        self.count();
         for record in self.index.pools() {
             let slot = (record.kind, record.name.clone());
             if self.pool_writes.contains(&slot) {

@@ -7,12 +7,12 @@ use regex::Regex;
 use serde_json::Value;
 
 use super::join;
-use crate::error::FieldError;
+use crate::error::Errors;
 
 pub(super) fn collect_patterns(
     schema: &Value,
     into: &mut HashMap<String, Regex>,
-    errors: &mut Vec<FieldError>,
+    errors: &mut Errors,
 ) {
     match schema {
         Value::Object(map) => {
@@ -21,7 +21,7 @@ pub(super) fn collect_patterns(
                     Ok(regex) => {
                         into.insert(pattern.to_owned(), regex);
                     }
-                    Err(e) => errors.push(FieldError::invalid("pattern", pattern, e.to_string())),
+                    Err(e) => errors.invalid("pattern", pattern, e.to_string()),
                 }
             }
             map.values().for_each(|v| collect_patterns(v, into, errors));
@@ -31,13 +31,13 @@ pub(super) fn collect_patterns(
     }
 }
 
-pub(super) fn collect_cel_errors(node: &CompiledSchema, path: &str, errors: &mut Vec<FieldError>) {
+pub(super) fn collect_cel_errors(node: &CompiledSchema, path: &str, errors: &mut Errors) {
     for error in node.compilation_errors() {
-        errors.push(FieldError::invalid(
+        errors.invalid(
             join(path, "x-kubernetes-validations"),
             "rule",
             error.to_string(),
-        ));
+        );
     }
     for (name, child) in &node.properties {
         collect_cel_errors(

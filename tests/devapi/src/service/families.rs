@@ -6,15 +6,15 @@ use k8s_openapi::api::core::v1::ServiceSpec;
 use serde_json::json;
 
 use super::{cluster_ip, cluster_ips, ip_families, is_external_name, is_headless, kind};
-use crate::error::FieldError;
+use crate::error::Errors;
 
-pub(super) fn create(spec: &mut ServiceSpec) -> Vec<FieldError> {
+pub(super) fn create(spec: &mut ServiceSpec) -> Errors {
     // Clients that know only the singular field.
     if !cluster_ip(spec).is_empty() && cluster_ips(spec).is_empty() {
         spec.cluster_ips = Some(vec![cluster_ip(spec).to_owned()]);
     }
     if is_external_name(spec) {
-        return Vec::new();
+        return Errors::default();
     }
     if spec.ip_family_policy.as_ref().is_none_or(String::is_empty) {
         // A selectorless headless Service gets both families: its endpoints are written by hand.
@@ -42,9 +42,9 @@ pub(super) fn create(spec: &mut ServiceSpec) -> Vec<FieldError> {
     errors
 }
 
-pub(super) fn update(spec: &mut ServiceSpec, old: &ServiceSpec) -> Vec<FieldError> {
+pub(super) fn update(spec: &mut ServiceSpec, old: &ServiceSpec) -> Errors {
     if is_external_name(spec) {
-        return Vec::new();
+        return Errors::default();
     }
     if is_external_name(old) {
         return create(spec);
@@ -70,11 +70,7 @@ pub(super) fn update(spec: &mut ServiceSpec, old: &ServiceSpec) -> Vec<FieldErro
     let policy = spec.ip_family_policy.clone().unwrap_or_default();
     let mut must_be_single = |what: &str| {
         let why = format!("must be 'SingleStack' to release the secondary {what}");
-        errors.push(FieldError::invalid(
-            "spec.ipFamilyPolicy",
-            policy.as_str(),
-            why,
-        ));
+        errors.invalid("spec.ipFamilyPolicy", policy.as_str(), why);
     };
     if !single && cluster_ips(old).len() == 2 && cluster_ips(spec).len() == 1 {
         must_be_single("cluster IP");
@@ -92,27 +88,17 @@ pub(super) fn update(spec: &mut ServiceSpec, old: &ServiceSpec) -> Vec<FieldErro
 }
 
 /// What was given once may not change; what is still empty may be filled in (a stock API server never leaves it so).
-fn immutable(spec: &ServiceSpec, old: &ServiceSpec) -> Vec<FieldError> {
-    let mut errors = Vec::new();
+fn immutable(spec: &ServiceSpec, old: &ServiceSpec) -> Errors {
+    let mut errors = Errors::default();
     let mut check = |field: &str, new: &[String], old: &[String], removal_is_wrong: bool| {
         for (i, was) in old.iter().enumerate() {
-            match new.get(i) {
-                Some(is) if is != was => {
-                    let path = format!("spec.{field}[{i}]");
-                    errors.push(FieldError::invalid(
-                        path,
-                        json!(new),
-                        "may not change once set",
-                    ));
-                }
-                None if i == 0 && removal_is_wrong => {
-                    errors.push(FieldError::invalid(
-                        format!("spec.{field}[0]"),
-                        json!(new),
-                        "may not change once set",
-                    ));
-                }
-                Some(_) | None => {}
+            let changed = match new.get(i) {
+                Some(is) => is != was,
+                None => i == 0 && removal_is_wrong,
+            };
+            if changed {
+                let path = format!("spec.{field}[{i}]");
+                errors.invalid(path, json!(new), "may not change once set");
             }
         }
     };
@@ -125,66 +111,46 @@ fn immutable(spec: &ServiceSpec, old: &ServiceSpec) -> Vec<FieldError> {
 }
 
 /// Rules that need neither the old Service nor the cluster.
-fn stand_alone(spec: &ServiceSpec) -> Vec<FieldError> {
-    let mut errors = Vec::new();
+fn stand_alone(spec: &ServiceSpec) -> Errors {
+    let mut errors = Errors::default();
     let (ip, ips, families) = (cluster_ip(spec), cluster_ips(spec), ip_families(spec));
     let path = "spec.clusterIPs";
     if ip.is_empty() && !ips.is_empty() {
-        errors.push(FieldError::invalid(
+        errors.invalid(
             path,
             json!(ips),
             "must be empty when `clusterIP` is not specified",
-        ));
+        );
         return errors;
     }
     if ips.first().is_some_and(|first| first != ip) {
-        errors.push(FieldError::invalid(
-            path,
-            json!(ips),
-            "first value must match `clusterIP`",
-        ));
+        errors.invalid(path, json!(ips), "first value must match `clusterIP`");
     }
     if ips.len() > 2 {
-        errors.push(FieldError::invalid(
-            path,
-            json!(ips),
-            "may only hold up to 2 values",
-        ));
+        errors.invalid(path, json!(ips), "may only hold up to 2 values");
     }
     if ips.iter().any(|i| i == "None") {
         if ips.len() > 1 {
-            errors.push(FieldError::invalid(
-                path,
-                json!(ips),
-                "'None' must be the first and only value",
-            ));
+            errors.invalid(path, json!(ips), "'None' must be the first and only value");
         }
         if matches!(kind(spec), "NodePort" | "LoadBalancer") {
             let why = format!("may not be set to 'None' for {} services", kind(spec));
-            errors.push(FieldError::invalid("spec.clusterIPs[0]", "None", why));
+            errors.invalid("spec.clusterIPs[0]", "None", why);
         }
     } else {
         for (i, text) in ips.iter().enumerate() {
             if family_of(text).is_none() {
                 let why = "must be a valid IP address, (e.g. 10.9.8.7 or 2001:db8::ffff)";
-                errors.push(FieldError::invalid(
-                    format!("{path}[{i}]"),
-                    text.as_str(),
-                    why,
-                ));
+                errors.invalid(format!("{path}[{i}]"), text.as_str(), why);
             }
         }
     }
     for (i, family) in families.iter().enumerate() {
         let field = format!("spec.ipFamilies[{i}]");
         if family != "IPv4" && family != "IPv6" {
-            errors.push(FieldError::not_supported(
-                field,
-                family.as_str(),
-                &["IPv4", "IPv6"],
-            ));
+            errors.not_supported(field, family.as_str(), &["IPv4", "IPv6"]);
         } else if families.iter().take(i).any(|f| f == family) {
-            errors.push(FieldError::duplicate(field, family.as_str()));
+            errors.duplicate(field, family.as_str());
         }
     }
     if let [first, second] = ips
@@ -192,28 +158,24 @@ fn stand_alone(spec: &ServiceSpec) -> Vec<FieldError> {
         && family_of(first) == family_of(second)
     {
         let why = "may specify no more than one IP for each IP family";
-        errors.push(FieldError::invalid(path, json!(ips), why));
+        errors.invalid(path, json!(ips), why);
     }
     for (i, (text, family)) in ips.iter().zip(families).enumerate() {
         if family_of(text).is_some_and(|f| f != family) {
             let why = format!("expected an {family} value as indicated by `ipFamilies[{i}]`");
-            errors.push(FieldError::invalid(
-                format!("{path}[{i}]"),
-                text.as_str(),
-                why,
-            ));
+            errors.invalid(format!("{path}[{i}]"), text.as_str(), why);
         }
     }
     errors
 }
 
-fn policy_fits(spec: &ServiceSpec) -> Vec<FieldError> {
+fn policy_fits(spec: &ServiceSpec) -> Errors {
     let policy = spec.ip_family_policy.as_deref().unwrap_or_default();
     let refuse = |what: &str| {
         let why = format!(
             "must be 'RequireDualStack' or 'PreferDualStack' when multiple {what} are specified"
         );
-        vec![FieldError::invalid("spec.ipFamilyPolicy", policy, why)]
+        Errors::of(|errors| errors.invalid("spec.ipFamilyPolicy", policy, why))
     };
     if policy == "SingleStack" && cluster_ips(spec).len() == 2 {
         return refuse("cluster IPs");
@@ -221,7 +183,7 @@ fn policy_fits(spec: &ServiceSpec) -> Vec<FieldError> {
     if policy == "SingleStack" && ip_families(spec).len() == 2 {
         return refuse("IP families");
     }
-    Vec::new()
+    Errors::default()
 }
 
 /// A given clusterIP says its family.

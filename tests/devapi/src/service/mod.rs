@@ -8,15 +8,13 @@ mod families;
 mod update;
 mod validate;
 
-use k8s_openapi::api::core::v1::{
-    LoadBalancerStatus, Service, ServicePort, ServiceSpec, ServiceStatus,
-};
+use k8s_openapi::api::core::v1::{Service, ServicePort, ServiceSpec, ServiceStatus};
 use serde_json::{Value, json};
 
-use crate::error::FieldError;
-use crate::resource::put;
+use crate::error::Errors;
+use crate::resource::{at, list, put};
 
-pub(crate) fn create(value: &mut Value) -> Vec<FieldError> {
+pub(crate) fn create(value: &mut Value) -> Errors {
     with(value, None, |service, _| {
         service.status = Some(ServiceStatus::default());
         default::spec(spec(service));
@@ -28,9 +26,11 @@ pub(crate) fn create(value: &mut Value) -> Vec<FieldError> {
     })
 }
 
-pub(crate) fn update(value: &mut Value, old: &Value) -> Vec<FieldError> {
+pub(crate) fn update(value: &mut Value, old: &Value) -> Errors {
     with(value, Some(old), |service, old| {
-        let Some(old) = old else { return Vec::new() };
+        let Some(old) = old else {
+            return Errors::default();
+        };
         default::spec(spec(service));
         let none = ServiceSpec::default();
         let old_spec = old.spec.as_ref().unwrap_or(&none);
@@ -45,7 +45,7 @@ pub(crate) fn update(value: &mut Value, old: &Value) -> Vec<FieldError> {
     })
 }
 
-pub(crate) fn update_status(value: &mut Value, old: &Value) -> Vec<FieldError> {
+pub(crate) fn update_status(value: &mut Value, old: &Value) -> Errors {
     with(value, Some(old), |service, _| {
         default::status(service);
         validate::status(service)
@@ -56,10 +56,11 @@ pub(crate) fn update_status(value: &mut Value, old: &Value) -> Vec<FieldError> {
 fn with(
     value: &mut Value,
     old: Option<&Value>,
-    step: impl FnOnce(&mut Service, Option<&Service>) -> Vec<FieldError>,
-) -> Vec<FieldError> {
+    step: impl FnOnce(&mut Service, Option<&Service>) -> Errors,
+) -> Errors {
     let parse = |v: &Value| serde_json::from_value::<Service>(v.clone());
-    let broken = |e: serde_json::Error| vec![FieldError::invalid("spec", "object", e.to_string())];
+    let broken =
+        |e: serde_json::Error| Errors::of(|errors| errors.invalid("spec", "object", e.to_string()));
     let mut service = match parse(value) {
         Ok(service) => service,
         Err(e) => return broken(e),
@@ -69,9 +70,9 @@ fn with(
         Err(e) => return broken(e),
     };
     let errors = step(&mut service, old.as_ref());
-    tidy(&mut service);
     match serde_json::to_value(&service) {
         Ok(mut out) => {
+            tidy(&mut out);
             // The metadata is not ours and keeps its exact form.
             put(
                 &mut out,
@@ -92,55 +93,39 @@ fn spec(service: &mut Service) -> &mut ServiceSpec {
     service.spec.get_or_insert_default()
 }
 
-/// Empties what Go's `omitempty` would not print, so that equal objects compare equal.
-fn tidy(service: &mut Service) {
-    let spec = spec(service);
-    for text in [
-        &mut spec.cluster_ip,
-        &mut spec.external_name,
-        &mut spec.load_balancer_ip,
-        &mut spec.session_affinity,
-    ] {
-        take_if(text, String::is_empty);
+/// Drops what Go's `omitempty` would not print, so that equal objects compare equal. Of the status
+/// only what `loadBalancer` holds: the strings of a condition are printed even when they are empty.
+fn tidy(service: &mut Value) {
+    for flag in ["publishNotReadyAddresses", "healthCheckNodePort"] {
+        let value = at(service, &["spec", flag]);
+        if value == &json!(false) || value == &json!(0) {
+            put(service, &["spec", flag], Value::Null);
+        }
     }
-    for text in [
-        &mut spec.external_traffic_policy,
-        &mut spec.internal_traffic_policy,
-        &mut spec.ip_family_policy,
-    ] {
-        take_if(text, String::is_empty);
+    let ports = service
+        .pointer_mut("/spec/ports")
+        .and_then(Value::as_array_mut);
+    for port in ports.into_iter().flatten() {
+        if at(port, &["nodePort"]) == &json!(0) {
+            put(port, &["nodePort"], Value::Null);
+        }
     }
-    for list in [
-        &mut spec.cluster_ips,
-        &mut spec.external_ips,
-        &mut spec.ip_families,
-        &mut spec.load_balancer_source_ranges,
-    ] {
-        take_if(list, Vec::is_empty);
+    if list(service, &["status", "conditions"]).is_empty() {
+        put(service, &["status", "conditions"], Value::Null);
     }
-    take_if(&mut spec.selector, std::collections::BTreeMap::is_empty);
-    take_if(&mut spec.publish_not_ready_addresses, |flag| !flag);
-    take_if(&mut spec.health_check_node_port, |port| *port == 0);
-    take_if(&mut spec.ports, Vec::is_empty);
-    for port in spec.ports.iter_mut().flatten() {
-        take_if(&mut port.node_port, |port| *port == 0);
-        take_if(&mut port.name, String::is_empty);
-    }
-    let status = service.status.get_or_insert_default();
-    take_if(&mut status.conditions, Vec::is_empty);
-    let balancer = status
-        .load_balancer
-        .get_or_insert_with(LoadBalancerStatus::default);
-    take_if(&mut balancer.ingress, Vec::is_empty);
-    for entry in balancer.ingress.iter_mut().flatten() {
-        take_if(&mut entry.ip, String::is_empty);
-        take_if(&mut entry.hostname, String::is_empty);
+    for part in ["/spec", "/status/loadBalancer"] {
+        service.pointer_mut(part).into_iter().for_each(drop_empty);
     }
 }
 
-fn take_if<T>(field: &mut Option<T>, empty: impl FnOnce(&T) -> bool) {
-    if field.as_ref().is_some_and(empty) {
-        *field = None;
+fn drop_empty(value: &mut Value) {
+    match value {
+        Value::Object(map) => map.retain(|_, child| {
+            drop_empty(child);
+            *child != json!("") && *child != json!([]) && *child != json!({})
+        }),
+        Value::Array(items) => items.iter_mut().for_each(drop_empty),
+        Value::Null | Value::Bool(_) | Value::Number(_) | Value::String(_) => {}
     }
 }
 

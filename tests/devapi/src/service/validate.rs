@@ -11,7 +11,7 @@ use super::{
     cluster_ips, externally_accessible, ip_families, is_external_name, is_headless,
     is_load_balancer, kind, needs_health_check, node_port, ports, protocol,
 };
-use crate::error::FieldError;
+use crate::error::Errors;
 use crate::names;
 
 const TYPES: [&str; 4] = ["ClusterIP", "ExternalName", "LoadBalancer", "NodePort"];
@@ -20,18 +20,16 @@ const VALID_IP: &str = "must be a valid IP address, (e.g. 10.9.8.7 or 2001:db8::
 /// `MaxClientIPServiceAffinitySeconds`, one day, inclusive in spite of the text.
 const MAX_CLIENT_IP_TIMEOUT: i32 = 86_400;
 
-type Errors = Vec<FieldError>;
-
 pub(super) fn spec(spec: &ServiceSpec, old: Option<&ServiceSpec>) -> Errors {
-    let mut errors = Vec::new();
+    let mut errors = Errors::default();
     if let Some(old) = old {
         transition(spec, old, &mut errors);
     }
     if ports(spec).is_empty() && !is_headless(spec) && !is_external_name(spec) {
-        errors.push(FieldError::required("spec.ports", ""));
+        errors.required("spec.ports", "");
     }
     if !TYPES.contains(&kind(spec)) {
-        errors.push(FieldError::not_supported("spec.type", kind(spec), &TYPES));
+        errors.not_supported("spec.type", kind(spec), &TYPES);
     }
     external_name(spec, &mut errors);
     all_ports(spec, &mut errors);
@@ -48,11 +46,7 @@ fn transition(new: &ServiceSpec, old: &ServiceSpec, errors: &mut Errors) {
         && new.load_balancer_class != old.load_balancer_class
     {
         let value = json!(new.load_balancer_class);
-        errors.push(FieldError::invalid(
-            "spec.loadBalancerClass",
-            value,
-            "may not change once set",
-        ));
+        errors.invalid("spec.loadBalancerClass", value, "may not change once set");
     }
     // Filling in what this server left empty is no change.
     let was = old.health_check_node_port.unwrap_or(0);
@@ -61,10 +55,7 @@ fn transition(new: &ServiceSpec, old: &ServiceSpec, errors: &mut Errors) {
         && was != 0
         && new.health_check_node_port != Some(was)
     {
-        errors.push(FieldError::forbidden(
-            "spec.healthCheckNodePort",
-            "field is immutable",
-        ));
+        errors.forbidden("spec.healthCheckNodePort", "field is immutable");
     }
 }
 
@@ -74,20 +65,17 @@ fn external_name(spec: &ServiceSpec, errors: &mut Errors) {
     }
     let mut forbid = |field: &str, given: bool| {
         if given {
-            errors.push(FieldError::forbidden(
-                field,
-                "may not be set for ExternalName services",
-            ));
+            errors.forbidden(field, "may not be set for ExternalName services");
         }
     };
     forbid("spec.clusterIPs", !cluster_ips(spec).is_empty());
     forbid("spec.ipFamilies", !ip_families(spec).is_empty());
     forbid("spec.ipFamilyPolicy", spec.ip_family_policy.is_some());
     match spec.external_name.as_deref().unwrap_or_default() {
-        "" => errors.push(FieldError::required("spec.externalName", "")),
+        "" => errors.required("spec.externalName", ""),
         name => {
             if let Some(wrong) = names::subdomain(name.strip_suffix('.').unwrap_or(name)) {
-                errors.push(FieldError::invalid("spec.externalName", name, wrong));
+                errors.invalid("spec.externalName", name, wrong);
             }
         }
     }
@@ -99,13 +87,13 @@ fn all_ports(spec: &ServiceSpec, errors: &mut Errors) {
     for (i, port) in list.iter().enumerate() {
         let at = format!("spec.ports[{i}]");
         match port.name.as_deref().unwrap_or_default() {
-            "" if list.len() > 1 => errors.push(FieldError::required(format!("{at}.name"), "")),
+            "" if list.len() > 1 => errors.required(format!("{at}.name"), ""),
             "" => {}
             name => {
                 if let Some(wrong) = names::label(name) {
-                    errors.push(FieldError::invalid(format!("{at}.name"), name, wrong));
+                    errors.invalid(format!("{at}.name"), name, wrong);
                 } else if !seen_names.insert(name) {
-                    errors.push(FieldError::duplicate(format!("{at}.name"), name));
+                    errors.duplicate(format!("{at}.name"), name);
                 }
             }
         }
@@ -115,19 +103,13 @@ fn all_ports(spec: &ServiceSpec, errors: &mut Errors) {
     let mut node_ports_seen = HashSet::new();
     for (i, port) in list.iter().enumerate() {
         if !ports_seen.insert((protocol(port), port.port)) {
-            errors.push(FieldError::duplicate(
-                format!("spec.ports[{i}]"),
-                go_port(port, 0),
-            ));
+            errors.duplicate(format!("spec.ports[{i}]"), go_port(port, 0));
         }
         let number = node_port(port);
         if number != 0 && !node_ports_seen.insert((protocol(port), number)) {
             let mut key = go_port(port, number);
             crate::resource::put(&mut key, &["Port"], 0.into());
-            errors.push(FieldError::duplicate(
-                format!("spec.ports[{i}].nodePort"),
-                key,
-            ));
+            errors.duplicate(format!("spec.ports[{i}].nodePort"), key);
         }
     }
 }
@@ -135,27 +117,19 @@ fn all_ports(spec: &ServiceSpec, errors: &mut Errors) {
 fn one_port(spec: &ServiceSpec, port: &ServicePort, at: &str, errors: &mut Errors) {
     const RANGE: &str = "must be between 1 and 65535, inclusive";
     if !(1..=65535).contains(&port.port) {
-        errors.push(FieldError::invalid(format!("{at}.port"), port.port, RANGE));
+        errors.invalid(format!("{at}.port"), port.port, RANGE);
     }
     if !["TCP", "UDP", "SCTP"].contains(&protocol(port)) {
         let field = format!("{at}.protocol");
-        errors.push(FieldError::not_supported(
-            field,
-            protocol(port),
-            &["SCTP", "TCP", "UDP"],
-        ));
+        errors.not_supported(field, protocol(port), &["SCTP", "TCP", "UDP"]);
     }
     match &port.target_port {
         Some(IntOrString::Int(n)) if !(1..=65535).contains(n) => {
-            errors.push(FieldError::invalid(format!("{at}.targetPort"), *n, RANGE));
+            errors.invalid(format!("{at}.targetPort"), *n, RANGE);
         }
         Some(IntOrString::String(name)) => {
             if let Some(wrong) = wrong_port_name(name) {
-                errors.push(FieldError::invalid(
-                    format!("{at}.targetPort"),
-                    name.as_str(),
-                    wrong,
-                ));
+                errors.invalid(format!("{at}.targetPort"), name.as_str(), wrong);
             }
         }
         Some(IntOrString::Int(_)) | None => {}
@@ -163,19 +137,15 @@ fn one_port(spec: &ServiceSpec, port: &ServicePort, at: &str, errors: &mut Error
     if let Some(app) = &port.app_protocol
         && let Some(wrong) = names::qualified(app)
     {
-        errors.push(FieldError::invalid(
-            format!("{at}.appProtocol"),
-            app.as_str(),
-            wrong,
-        ));
+        errors.invalid(format!("{at}.appProtocol"), app.as_str(), wrong);
     }
     if kind(spec) == "ClusterIP" && node_port(port) != 0 {
         let why = "may not be used when `type` is 'ClusterIP'";
-        errors.push(FieldError::forbidden(format!("{at}.nodePort"), why));
+        errors.forbidden(format!("{at}.nodePort"), why);
     }
     if is_load_balancer(spec) && port.port == 10250 {
         let why = "may not expose port 10250 externally since it is used by kubelet";
-        errors.push(FieldError::invalid(format!("{at}.port"), port.port, why));
+        errors.invalid(format!("{at}.port"), port.port, why);
     }
 }
 
@@ -212,7 +182,7 @@ fn affinity(spec: &ServiceSpec, errors: &mut Errors) {
     match spec.session_affinity.as_deref().unwrap_or_default() {
         "None" if config.is_some() => {
             let why = "must not be set when session affinity is None";
-            errors.push(FieldError::forbidden("spec.sessionAffinityConfig", why));
+            errors.forbidden("spec.sessionAffinityConfig", why);
         }
         "None" => {}
         "ClientIP" => {
@@ -223,14 +193,10 @@ fn affinity(spec: &ServiceSpec, errors: &mut Errors) {
             if !(1..=MAX_CLIENT_IP_TIMEOUT).contains(&seconds) {
                 let field = "spec.sessionAffinityConfig.clientIP.timeoutSeconds";
                 let why = format!("must be greater than 0 and less than {MAX_CLIENT_IP_TIMEOUT}");
-                errors.push(FieldError::invalid(field, seconds, why));
+                errors.invalid(field, seconds, why);
             }
         }
-        other => errors.push(FieldError::not_supported(
-            "spec.sessionAffinity",
-            other,
-            &["ClientIP", "None"],
-        )),
+        other => errors.not_supported("spec.sessionAffinity", other, &["ClientIP", "None"]),
     }
 }
 
@@ -252,7 +218,7 @@ fn external_ips(spec: &ServiceSpec, errors: &mut Errors) {
             Ok(_) => None,
         };
         if let Some(wrong) = wrong {
-            errors.push(FieldError::invalid(field, text.as_str(), wrong));
+            errors.invalid(field, text.as_str(), wrong);
         }
     }
 }
@@ -263,23 +229,15 @@ fn load_balancer(spec: &ServiceSpec, errors: &mut Errors) {
         .as_deref()
         .unwrap_or_default();
     if !is_load_balancer(spec) {
-        if !ranges.is_empty() {
-            errors.push(FieldError::forbidden(
-                "spec.LoadBalancerSourceRanges",
-                ONLY_LOAD_BALANCER,
-            ));
-        }
-        if spec.allocate_load_balancer_node_ports.is_some() {
-            errors.push(FieldError::forbidden(
-                "spec.allocateLoadBalancerNodePorts",
-                ONLY_LOAD_BALANCER,
-            ));
-        }
-        if spec.load_balancer_class.is_some() {
-            errors.push(FieldError::forbidden(
-                "spec.loadBalancerClass",
-                ONLY_LOAD_BALANCER,
-            ));
+        let allocate = spec.allocate_load_balancer_node_ports.is_some();
+        for (field, given) in [
+            ("spec.LoadBalancerSourceRanges", !ranges.is_empty()),
+            ("spec.allocateLoadBalancerNodePorts", allocate),
+            ("spec.loadBalancerClass", spec.load_balancer_class.is_some()),
+        ] {
+            if given {
+                errors.forbidden(field, ONLY_LOAD_BALANCER);
+            }
         }
         return;
     }
@@ -287,17 +245,13 @@ fn load_balancer(spec: &ServiceSpec, errors: &mut Errors) {
         if !valid_cidr(range.trim()) {
             let why = "must be a valid CIDR value, (e.g. 10.9.8.0/24 or 2001:db8::/64)";
             let field = format!("spec.LoadBalancerSourceRanges[{i}]");
-            errors.push(FieldError::invalid(field, range.as_str(), why));
+            errors.invalid(field, range.as_str(), why);
         }
     }
     if let Some(class) = &spec.load_balancer_class
         && let Some(wrong) = names::qualified(class)
     {
-        errors.push(FieldError::invalid(
-            "spec.loadBalancerClass",
-            class.as_str(),
-            wrong,
-        ));
+        errors.invalid("spec.loadBalancerClass", class.as_str(), wrong);
     }
 }
 
@@ -317,63 +271,36 @@ fn policies(spec: &ServiceSpec, errors: &mut Errors) {
     match spec.external_traffic_policy.as_deref() {
         Some(policy) if !externally_accessible(spec) => {
             let why = "may only be set for externally-accessible services";
-            errors.push(FieldError::invalid(
-                "spec.externalTrafficPolicy",
-                policy,
-                why,
-            ));
+            errors.invalid("spec.externalTrafficPolicy", policy, why);
         }
         Some(policy) if !BOTH.contains(&policy) => {
-            errors.push(FieldError::not_supported(
-                "spec.externalTrafficPolicy",
-                policy,
-                &BOTH,
-            ));
+            errors.not_supported("spec.externalTrafficPolicy", policy, &BOTH);
         }
-        None if externally_accessible(spec) => {
-            errors.push(FieldError::required("spec.externalTrafficPolicy", ""))
-        }
+        None if externally_accessible(spec) => errors.required("spec.externalTrafficPolicy", ""),
         Some(_) | None => {}
     }
     let port = spec.health_check_node_port.unwrap_or(0);
     if port != 0 && !needs_health_check(spec) {
         let why =
             "may only be set when `type` is 'LoadBalancer' and `externalTrafficPolicy` is 'Local'";
-        errors.push(FieldError::invalid("spec.healthCheckNodePort", port, why));
-    }
-    if let Some(policy) = spec.internal_traffic_policy.as_deref()
-        && !BOTH.contains(&policy)
-    {
-        errors.push(FieldError::not_supported(
-            "spec.internalTrafficPolicy",
-            policy,
-            &BOTH,
-        ));
+        errors.invalid("spec.healthCheckNodePort", port, why);
     }
     const FAMILY: [&str; 3] = ["PreferDualStack", "RequireDualStack", "SingleStack"];
-    if let Some(policy) = spec.ip_family_policy.as_deref()
-        && !FAMILY.contains(&policy)
-    {
-        errors.push(FieldError::not_supported(
-            "spec.ipFamilyPolicy",
-            policy,
-            &FAMILY,
-        ));
-    }
-    const DISTRIBUTION: [&str; 3] = ["PreferClose", "PreferSameNode", "PreferSameZone"];
-    if let Some(distribution) = spec.traffic_distribution.as_deref()
-        && !DISTRIBUTION.contains(&distribution)
-    {
-        errors.push(FieldError::not_supported(
-            "spec.trafficDistribution",
-            distribution,
-            &DISTRIBUTION,
-        ));
+    const CLOSE: [&str; 3] = ["PreferClose", "PreferSameNode", "PreferSameZone"];
+    let (internal, distribution) = (&spec.internal_traffic_policy, &spec.traffic_distribution);
+    for (field, given, allowed) in [
+        ("spec.internalTrafficPolicy", internal, &BOTH[..]),
+        ("spec.ipFamilyPolicy", &spec.ip_family_policy, &FAMILY),
+        ("spec.trafficDistribution", distribution, &CLOSE),
+    ] {
+        if let Some(word) = given.as_deref().filter(|word| !allowed.contains(word)) {
+            errors.not_supported(field, word, allowed);
+        }
     }
 }
 
 pub(super) fn status(service: &Service) -> Errors {
-    let mut errors = Vec::new();
+    let mut errors = Errors::default();
     let balancer = service
         .status
         .as_ref()
@@ -383,31 +310,22 @@ pub(super) fn status(service: &Service) -> Errors {
         .unwrap_or_default();
     let at = "status.loadBalancer.ingress";
     if !ingress.is_empty() && !service.spec.as_ref().is_some_and(is_load_balancer) {
-        errors.push(FieldError::forbidden(
-            at,
-            "may only be used when `spec.type` is 'LoadBalancer'",
-        ));
+        errors.forbidden(at, "may only be used when `spec.type` is 'LoadBalancer'");
         return errors;
     }
     for (i, entry) in ingress.iter().enumerate() {
         let ip = entry.ip.as_deref().unwrap_or_default();
         if !ip.is_empty() && ip.parse::<IpAddr>().is_err() {
-            errors.push(FieldError::invalid(format!("{at}[{i}].ip"), ip, VALID_IP));
+            errors.invalid(format!("{at}[{i}].ip"), ip, VALID_IP);
         }
         let field = format!("{at}[{i}].ipMode");
         match entry.ip_mode.as_deref() {
-            None if !ip.is_empty() => errors.push(FieldError::required(
-                field,
-                "must be specified when `ip` is set",
-            )),
+            None if !ip.is_empty() => errors.required(field, "must be specified when `ip` is set"),
             Some(_) if ip.is_empty() => {
-                errors.push(FieldError::forbidden(
-                    field,
-                    "may not be specified when `ip` is not set",
-                ));
+                errors.forbidden(field, "may not be specified when `ip` is not set");
             }
             Some(mode) if mode != "VIP" && mode != "Proxy" => {
-                errors.push(FieldError::not_supported(field, mode, &["Proxy", "VIP"]));
+                errors.not_supported(field, mode, &["Proxy", "VIP"]);
             }
             Some(_) | None => {}
         }
@@ -415,14 +333,10 @@ pub(super) fn status(service: &Service) -> Errors {
         let field = format!("{at}[{i}].hostname");
         if !hostname.is_empty() {
             if let Some(wrong) = names::subdomain(hostname) {
-                errors.push(FieldError::invalid(field.as_str(), hostname, wrong));
+                errors.invalid(field.as_str(), hostname, wrong);
             }
             if hostname.parse::<IpAddr>().is_ok() {
-                errors.push(FieldError::invalid(
-                    field,
-                    hostname,
-                    "must be a DNS name, not an IP address",
-                ));
+                errors.invalid(field, hostname, "must be a DNS name, not an IP address");
             }
         }
     }
