@@ -49,6 +49,66 @@ fn a_control_plane_comes_up_answers_kubectl_and_goes_without_a_trace() {
 mod lab {
     use super::*;
 
+    fn until(what: &str, holds: impl Fn() -> bool) {
+        let start = Instant::now();
+        while !holds() {
+            assert!(start.elapsed() < Duration::from_secs(20), "never: {what}");
+            thread::sleep(Duration::from_millis(50));
+        }
+    }
+
+    /// The kernel ends everything within a second; burying is its adopter's business.
+    fn dead(pid: u32) -> bool {
+        let state = std::fs::read_to_string(format!("/proc/{pid}/stat"));
+        state.map_or(true, |state| state.contains(") Z "))
+    }
+
+    fn number(path: &Path) -> u32 {
+        std::fs::read_to_string(path)
+            .unwrap()
+            .trim()
+            .parse()
+            .unwrap()
+    }
+
+    #[test]
+    #[ignore = "real Kubernetes with nodes: cargo xtask test, or see CONTRIBUTING"]
+    fn nothing_remains_of_a_lab_whose_owner_is_killed() {
+        let folder = tempfile::tempdir().unwrap();
+        let home = folder.path().join("home");
+        told(cluster(&home).args(["up", "--nodes", "1"]));
+        let init = number(&home.join("sandbox"));
+        let kubeconfig = std::fs::read_to_string(home.join("kubeconfig")).unwrap();
+        let kubeconfig: serde_json::Value = serde_json::from_str(&kubeconfig).unwrap();
+        let authority = &kubeconfig["clusters"][0]["cluster"]["certificate-authority"];
+        let data = Path::new(authority.as_str().unwrap()).parent().unwrap();
+        let cgroups = std::fs::read_to_string(data.join("cgroups")).unwrap();
+        assert!(cgroups.lines().count() > 3, "{cgroups}");
+        // Everything that was started in it, as the kernel tells.
+        let space = |pid: &u32| std::fs::read_link(format!("/proc/{pid}/ns/pid")).ok();
+        let everybody = std::fs::read_dir("/proc").unwrap();
+        let processes: Vec<u32> = everybody
+            .filter_map(|entry| entry.unwrap().file_name().to_str()?.parse().ok())
+            .filter(|pid| space(pid) == space(&init))
+            .collect();
+        assert!(processes.len() > 6, "{processes:?}");
+
+        let owner = number(&home.join("pid"));
+        let killed = Command::new("kill")
+            .args(["-9", &owner.to_string()])
+            .status();
+        assert!(killed.unwrap().success());
+        until("its processes are gone", || {
+            dead(init) && processes.iter().all(|pid| dead(*pid))
+        });
+        until("its folder is gone", || !data.exists());
+        let left: Vec<&str> = cgroups
+            .lines()
+            .filter(|path| Path::new(path).exists())
+            .collect();
+        assert!(left.is_empty(), "{left:?}");
+    }
+
     // runs: cargo xtask cluster up --nodes 2
     // runs: cargo xtask cluster on client ip route
     #[test]
@@ -61,22 +121,10 @@ mod lab {
         assert_eq!(nodes, "node/node1\nnode/node2\n");
         let routes = told(cluster(&home).args(["on", "client", "ip", "route"]));
         assert!(routes.contains("default via 10.200.0.1"), "{routes}");
-        let init: u32 = std::fs::read_to_string(home.join("sandbox"))
-            .unwrap()
-            .parse()
-            .unwrap();
+        let init = number(&home.join("sandbox"));
         told(cluster(&home).arg("down"));
         assert!(!home.exists());
-        // The kernel ends everything in it within a second; burying is its adopter's business.
-        let dead = || {
-            let state = std::fs::read_to_string(format!("/proc/{init}/stat"));
-            state.map_or(true, |state| state.contains(") Z "))
-        };
-        let start = Instant::now();
-        while !dead() {
-            assert!(start.elapsed() < Duration::from_secs(20));
-            thread::sleep(Duration::from_millis(50));
-        }
+        until("the sandbox is gone", || dead(init));
     }
 
     // runs: cargo demo --cluster
