@@ -141,52 +141,82 @@ impl Shape {
 }
 
 /// One clause of a label or field selector.
-#[derive(Debug, Clone, PartialEq, Eq)]
-enum Clause {
-    In(String, Vec<String>),
-    NotIn(String, Vec<String>),
-    Exists(String),
-    Absent(String),
+#[derive(Debug, Clone)]
+struct Clause {
+    key: String,
+    /// `None`: the key is enough.
+    values: Option<Vec<String>>,
+    negated: bool,
+}
+
+impl Clause {
+    fn parse(clause: &str) -> Option<Self> {
+        let values = |list: &str| {
+            let inner = list.trim().strip_prefix('(')?.strip_suffix(')')?;
+            Some(inner.split(',').map(|v| v.trim().to_owned()).collect())
+        };
+        let one = |value: &str| Some(vec![value.trim().to_owned()]);
+        // In this order: each of these may contain the next.
+        let (key, values, negated) = if let Some((key, list)) = clause.split_once(" notin") {
+            (key, Some(values(list)?), true)
+        } else if let Some((key, list)) = clause.split_once(" in") {
+            (key, Some(values(list)?), false)
+        } else if let Some((key, value)) = clause.split_once("!=") {
+            (key, one(value), true)
+        } else if let Some((key, value)) = clause.split_once("==") {
+            (key, one(value), false)
+        } else if let Some((key, value)) = clause.split_once('=') {
+            (key, one(value), false)
+        } else if let Some(key) = clause.strip_prefix('!') {
+            (key, None, true)
+        } else {
+            (clause, None, false)
+        };
+        let key = key.trim().to_owned();
+        let odd = |c: char| c.is_whitespace() || "!=()".contains(c);
+        let word = !key.is_empty() && !key.contains(odd);
+        word.then_some(Self {
+            key,
+            values,
+            negated,
+        })
+    }
+
+    fn matches(&self, value: Option<&str>) -> bool {
+        let found = match &self.values {
+            None => value.is_some(),
+            Some(list) => value.is_some_and(|value| list.iter().any(|v| v == value)),
+        };
+        found != self.negated
+    }
 }
 
 /// A label or field selector.
-#[derive(Debug, Clone, Default, PartialEq, Eq)]
+#[derive(Debug, Clone)]
 pub(crate) struct Selector(Vec<Clause>);
 
 impl Selector {
     pub(crate) fn parse(raw: Option<&str>) -> Result<Self> {
-        let mut clauses = Vec::new();
-        for clause in split_clauses(raw.unwrap_or_default()) {
-            clauses.push(parse_clause(clause).ok_or_else(|| {
-                ApiError::bad_request(format!("unable to parse requirement: {clause}"))
-            })?);
-        }
-        Ok(Self(clauses))
+        let refused =
+            |clause| ApiError::bad_request(format!("unable to parse requirement: {clause}"));
+        let clauses = split_clauses(raw.unwrap_or_default()).into_iter();
+        let parsed = clauses.map(|clause| Clause::parse(clause).ok_or_else(|| refused(clause)));
+        Ok(Self(parsed.collect::<Result<_>>()?))
     }
 
     pub(crate) fn is_empty(&self) -> bool {
         self.0.is_empty()
     }
 
-    /// Whether everything it names is known; the first that is not otherwise.
+    /// The first that it names and that is not known.
     pub(crate) fn unknown(&self, known: impl Fn(&str) -> bool) -> Option<&str> {
-        let keys = self.0.iter().map(|c| match c {
-            Clause::In(k, _) | Clause::NotIn(k, _) | Clause::Exists(k) | Clause::Absent(k) => {
-                k.as_str()
-            }
-        });
-        keys.into_iter().find(|k| !known(k))
+        self.0.iter().map(|c| c.key.as_str()).find(|k| !known(k))
     }
 
     pub(crate) fn matches<'a>(&self, value: impl Fn(&str) -> Option<&'a str>) -> bool {
-        self.0.iter().all(|clause| match clause {
-            Clause::In(key, allowed) => value(key).is_some_and(|v| allowed.iter().any(|a| a == v)),
-            Clause::NotIn(key, refused) => {
-                value(key).is_none_or(|v| refused.iter().all(|r| r != v))
-            }
-            Clause::Exists(key) => value(key).is_some(),
-            Clause::Absent(key) => value(key).is_none(),
-        })
+        self.0
+            .iter()
+            .all(|clause| clause.matches(value(&clause.key)))
     }
 }
 
@@ -211,32 +241,4 @@ fn split_clauses(raw: &str) -> Vec<&str> {
         .map(str::trim)
         .filter(|c| !c.is_empty())
         .collect()
-}
-
-fn parse_clause(clause: &str) -> Option<Clause> {
-    let values = |list: &str| -> Option<Vec<String>> {
-        let inner = list.trim().strip_prefix('(')?.strip_suffix(')')?;
-        Some(inner.split(',').map(|v| v.trim().to_owned()).collect())
-    };
-    let word = |w: &str| {
-        let w = w.trim();
-        (!w.is_empty() && !w.contains(|c: char| c.is_whitespace() || "!=()".contains(c)))
-            .then(|| w.to_owned())
-    };
-    if let Some((key, list)) = clause.split_once(" notin") {
-        return Some(Clause::NotIn(word(key)?, values(list)?));
-    }
-    if let Some((key, list)) = clause.split_once(" in") {
-        return Some(Clause::In(word(key)?, values(list)?));
-    }
-    if let Some((key, value)) = clause.split_once("!=") {
-        return Some(Clause::NotIn(word(key)?, vec![value.trim().to_owned()]));
-    }
-    if let Some((key, value)) = clause.split_once("==").or_else(|| clause.split_once('=')) {
-        return Some(Clause::In(word(key)?, vec![value.trim().to_owned()]));
-    }
-    match clause.strip_prefix('!') {
-        Some(key) => Some(Clause::Absent(word(key)?)),
-        None => Some(Clause::Exists(word(clause)?)),
-    }
 }

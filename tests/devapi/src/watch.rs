@@ -53,11 +53,8 @@ pub(crate) fn start(
         .map(|v| v == "true" || v == "1");
     let exactness = query.get("resourceVersionMatch");
     let refuse = |why: &str| {
-        Errors::of(|errors| errors.forbidden("resourceVersionMatch", why)).refuse(
-            "meta.k8s.io",
-            "ListOptions",
-            "",
-        )
+        let errors = Errors::of(|errors| errors.forbidden("resourceVersionMatch", why));
+        errors.refuse("meta.k8s.io", "ListOptions", "")
     };
     match (initial, exactness) {
         (None, Some(_)) => {
