@@ -79,7 +79,7 @@ impl Lab {
     /// Starts it and waits until every node is ready.
     ///
     /// # Errors
-    /// [`NotAvailable`] when this machine cannot; otherwise when a part ends or is not ready in time.
+    /// [`k8s::NotAvailable`] when this machine cannot; otherwise when a part ends or is not ready in time.
     pub async fn start(options: LabOptions) -> Result<Self> {
         k8s::lab::available()?;
         let mut keeper = Keeper::new()?;
@@ -221,7 +221,7 @@ impl Lab {
 /// Builds what a lab needs before there is one: the programs and the image of the test pods.
 ///
 /// # Errors
-/// [`NotAvailable`] without Go; otherwise when a build fails.
+/// [`k8s::NotAvailable`] without Go; otherwise when a build fails.
 pub fn prepare() -> Result<()> {
     image::agnhost(&Binary::build()?)?;
     Ok(())
