@@ -16,6 +16,20 @@ fn cluster(home: &Path) -> Command {
     command
 }
 
+/// Ends what a test has started, also when the test fails.
+struct Down<'a>(&'a Path);
+
+impl Drop for Down<'_> {
+    fn drop(&mut self) {
+        let _nothing_runs = cluster(self.0).arg("down").output();
+    }
+}
+
+#[test]
+fn cargo_run_knows_which_program_of_the_package_is_meant() {
+    assert!(include_str!("../Cargo.toml").contains("\ndefault-run = \"cluster\""));
+}
+
 fn told(command: &mut Command) -> String {
     let output = command.output().unwrap();
     let text = String::from_utf8_lossy(&output.stdout).into_owned();
@@ -33,6 +47,7 @@ fn told(command: &mut Command) -> String {
 fn a_control_plane_comes_up_answers_kubectl_and_goes_without_a_trace() {
     let folder = tempfile::tempdir().unwrap();
     let home = folder.path().join("home");
+    let _down = Down(&home);
     let program = told(cluster(&home).arg("build"));
     assert!(Path::new(program.trim()).is_file(), "{program}");
     let text = told(cluster(&home).arg("up"));
@@ -76,6 +91,7 @@ mod lab {
     fn nothing_remains_of_a_lab_whose_owner_is_killed() {
         let folder = tempfile::tempdir().unwrap();
         let home = folder.path().join("home");
+        let _down = Down(&home);
         told(cluster(&home).args(["up", "--nodes", "1"]));
         let init = number(&home.join("sandbox"));
         let kubeconfig = std::fs::read_to_string(home.join("kubeconfig")).unwrap();
@@ -116,6 +132,7 @@ mod lab {
     fn a_lab_comes_up_with_nodes_and_a_client_and_goes_without_a_trace() {
         let folder = tempfile::tempdir().unwrap();
         let home = folder.path().join("home");
+        let _down = Down(&home);
         told(cluster(&home).args(["up", "--nodes", "2"]));
         let nodes = told(cluster(&home).args(["kubectl", "get", "nodes", "-o", "name"]));
         assert_eq!(nodes, "node/node1\nnode/node2\n");
@@ -132,6 +149,8 @@ mod lab {
     #[ignore = "real Kubernetes with nodes: cargo xtask test, or see CONTRIBUTING"]
     fn the_demo_settles_on_a_real_cluster_and_its_pods_answer_from_outside() {
         let folder = tempfile::tempdir().unwrap();
+        let home = folder.path().join("home");
+        let _down = Down(&home);
         // Built beside it by `cargo test --workspace`.
         let demo = Path::new(env!("CARGO_BIN_EXE_cluster")).with_file_name("demo");
         assert!(demo.is_file(), "no {}; build package demo", demo.display());
@@ -139,7 +158,7 @@ mod lab {
             Command::new(demo)
                 .args(["--cluster", "--once"])
                 .env("PORTOLAN_CLUSTER", env!("CARGO_BIN_EXE_cluster"))
-                .env("PORTOLAN_CLUSTER_HOME", folder.path().join("home")),
+                .env("PORTOLAN_CLUSTER_HOME", &home),
         );
         assert!(text.contains("19 as expected"), "{text}");
         let after = text.split_once("$ curl http://").unwrap().1;
