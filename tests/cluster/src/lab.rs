@@ -21,8 +21,6 @@ pub use node::AGNHOST;
 use node::Node;
 pub use sandbox::Sandbox;
 
-use k8s::Binary;
-
 use crate::{ControlPlane, keeper::Keeper, plane::Identity};
 
 /// How long nodes may take to become ready on a busy machine; 5 s on an idle one.
@@ -164,45 +162,10 @@ impl Lab {
         &self.plane
     }
 
-    /// The same, to stop and start its parts.
-    pub fn plane_mut(&mut self) -> &mut ControlPlane {
-        &mut self.plane
-    }
-
-    /// How many nodes there are; they are `node1` and on.
-    #[must_use]
-    pub fn nodes(&self) -> usize {
-        self.nodes.len()
-    }
-
     /// A program on the client host outside the cluster.
     #[must_use]
     pub fn client(&self, program: &str) -> Command {
         self.sandbox.command(net::CLIENT, program)
-    }
-
-    /// A program on this host: `client`, `plane`, `node1`, ...
-    #[must_use]
-    pub fn on(&self, host: &str, program: &str) -> Command {
-        self.sandbox.command(host, program)
-    }
-
-    /// From now on the client sends what is for these addresses to that node, as a router would
-    /// that has no better knowledge.
-    ///
-    /// # Errors
-    /// When `ip` refuses.
-    pub fn route(&self, addresses: &str, node: u8) -> Result<()> {
-        let (v4, v6) = net::node(node);
-        let (family, gateway) = if addresses.contains(':') {
-            ("-6", v6.to_string())
-        } else {
-            ("-4", v4.to_string())
-        };
-        let client = net::CLIENT;
-        self.sandbox.script(&format!(
-            "ip -n {client} {family} route replace {addresses} via {gateway}"
-        ))
     }
 
     /// Brings an image (a docker archive) onto every node.
@@ -216,15 +179,6 @@ impl Lab {
         }
         Ok(())
     }
-}
-
-/// Builds what a lab needs before there is one: the programs and the image of the test pods.
-///
-/// # Errors
-/// [`k8s::NotAvailable`] without Go; otherwise when a build fails.
-pub fn prepare() -> Result<()> {
-    image::agnhost(&Binary::build()?)?;
-    Ok(())
 }
 
 fn is_ready(node: &NodeObject) -> bool {

@@ -275,17 +275,6 @@ impl ControlPlane {
         command
     }
 
-    /// The real helm as admin; add arguments.
-    #[must_use]
-    pub fn helm(&self) -> Command {
-        let mut command = self.binary.part("helm");
-        command.env("KUBECONFIG", self.kubeconfig());
-        for folder in ["HELM_CACHE_HOME", "HELM_CONFIG_HOME", "HELM_DATA_HOME"] {
-            command.env(folder, self.folder().join("helm"));
-        }
-        command
-    }
-
     /// Every request answered until now. A line may come a moment after the answer.
     ///
     /// # Errors

@@ -7,9 +7,7 @@
 mod chart;
 mod common;
 
-use std::{io::Write as _, process::Stdio};
-
-use chart::{NAMESPACE, helm, rendered, root, said};
+use chart::{NAMESPACE, helm, kubectl, rendered, root, said};
 use cluster::{ControlPlane, Options};
 use common::real;
 use serde_json::Value;
@@ -24,24 +22,6 @@ fn documents(text: &str) -> Vec<Value> {
     (documents.into_iter())
         .filter(|document| !document.is_null())
         .collect()
-}
-
-/// The real kubectl; panics if it fails or warns.
-fn kubectl(plane: &ControlPlane, arguments: &[&str], input: &str) -> String {
-    let mut kubectl = plane.kubectl();
-    kubectl
-        .args(arguments)
-        .stdin(Stdio::piped())
-        .stdout(Stdio::piped())
-        .stderr(Stdio::piped());
-    let mut child = kubectl.spawn().unwrap();
-    child
-        .stdin
-        .take()
-        .unwrap()
-        .write_all(input.as_bytes())
-        .unwrap();
-    said(&child.wait_with_output().unwrap())
 }
 
 fn apply(plane: &ControlPlane, objects: &[&Value]) {

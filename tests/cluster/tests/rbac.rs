@@ -12,9 +12,9 @@
 mod chart;
 mod common;
 
-use std::{collections::BTreeSet, io::Write as _, process::Stdio, time::Duration};
+use std::{collections::BTreeSet, time::Duration};
 
-use chart::{NAMESPACE, rendered, said};
+use chart::{NAMESPACE, kubectl, rendered};
 use cluster::{AuditLine, ControlPlane, Options};
 use common::real;
 use controller::shell::{self, Election};
@@ -72,20 +72,8 @@ fn used(log: &[AuditLine]) -> Rights {
 }
 
 fn apply(plane: &ControlPlane, objects: &str) {
-    let mut kubectl = plane.kubectl();
-    kubectl.args(["apply", "--server-side", "--validate=strict", "-f", "-"]);
-    kubectl
-        .stdin(Stdio::piped())
-        .stdout(Stdio::piped())
-        .stderr(Stdio::piped());
-    let mut child = kubectl.spawn().unwrap();
-    child
-        .stdin
-        .take()
-        .unwrap()
-        .write_all(objects.as_bytes())
-        .unwrap();
-    said(&child.wait_with_output().unwrap());
+    let apply = ["apply", "--server-side", "--validate=strict", "-f", "-"];
+    kubectl(plane, &apply, objects);
 }
 
 struct Scene {

@@ -1,11 +1,12 @@
 //! The chart and the real helm.
 
 use std::{
+    io::Write as _,
     path::{Path, PathBuf},
-    process::Output,
+    process::{Output, Stdio},
 };
 
-use cluster::Binary;
+use cluster::{Binary, ControlPlane};
 
 /// Where the chart is installed in tests, and in the committed manifests.
 pub(crate) const NAMESPACE: &str = "portolan-system";
@@ -42,4 +43,22 @@ pub(crate) fn rendered(arguments: &[&str]) -> String {
     let first = ["template", "portolan", "deploy/charts/portolan"];
     let namespace = ["--namespace", NAMESPACE];
     said(&helm(&[&first[..], &namespace[..], arguments].concat()))
+}
+
+/// The real kubectl with this on its standard input; panics if it fails or warns.
+pub(crate) fn kubectl(plane: &ControlPlane, arguments: &[&str], input: &str) -> String {
+    let mut kubectl = plane.kubectl();
+    kubectl
+        .args(arguments)
+        .stdin(Stdio::piped())
+        .stdout(Stdio::piped())
+        .stderr(Stdio::piped());
+    let mut child = kubectl.spawn().unwrap();
+    child
+        .stdin
+        .take()
+        .unwrap()
+        .write_all(input.as_bytes())
+        .unwrap();
+    said(&child.wait_with_output().unwrap())
 }

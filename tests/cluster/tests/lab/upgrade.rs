@@ -55,15 +55,16 @@ pub(crate) fn a_rolling_update_and_a_killed_leader_cost_no_request(town: &Town) 
         .unwrap();
 
     let deployment = "deployment/portolan";
-    town.kubectl(&["-n", NAMESPACE, "rollout", "restart", deployment]);
-    town.kubectl(&[
+    let status = [
         "-n",
         NAMESPACE,
         "rollout",
         "status",
         deployment,
         "--timeout=120s",
-    ]);
+    ];
+    town.kubectl(&["-n", NAMESPACE, "rollout", "restart", deployment]);
+    town.kubectl(&status);
     // Whoever leads now dies without a word; a Service that comes then is served by the other.
     let dead = leader(town);
     let kill = ["delete", "pod", &dead, "--grace-period=0", "--force"];
@@ -74,14 +75,7 @@ pub(crate) fn a_rolling_update_and_a_killed_leader_cost_no_request(town: &Town) 
     let other = town.address(ns, "late");
     assert_ne!(leader(town), dead);
     town.curl(&format!("http://{other}/hostname"));
-    town.kubectl(&[
-        "-n",
-        NAMESPACE,
-        "rollout",
-        "status",
-        deployment,
-        "--timeout=120s",
-    ]);
+    town.kubectl(&status);
     thread::sleep(Duration::from_millis(500)); // some requests more
 
     assert!(town.client("touch").arg(&stop).status().unwrap().success());
