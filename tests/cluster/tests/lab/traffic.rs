@@ -121,11 +121,14 @@ pub(crate) fn with_local_policy_the_client_is_seen_and_only_its_node_is_healthy(
     let found = town.get(ns, "service/local");
     let check = found["spec"]["healthCheckNodePort"].as_u64().unwrap();
     town.curl(&format!("http://{}:{check}/healthz", here.v4));
-    let unhealthy = town.try_curl(&format!("http://{}:{check}/healthz", there.v4), "2");
-    assert!(
-        unhealthy.as_ref().is_err_and(|e| e.contains("503")),
-        "{unhealthy:?}"
-    );
+    // Each node's kube-proxy opens the port in its own time: until then, nobody listens there.
+    let check = format!("http://{}:{check}/healthz", there.v4);
+    town.until("the other node says 503", || {
+        match town.try_curl(&check, "2") {
+            Err(why) if why.contains("503") => Ok(()),
+            told => Err(format!("{told:?}")),
+        }
+    });
 
     // The way to the node with the pod: the pod sees who asks.
     let host = format!("{address}/32");
