@@ -142,9 +142,11 @@ pub(super) fn of_load_balancer(
             .get("access_logs.s3.bucket")
             .is_none_or(String::is_empty)
     {
+        let old = all.get(&format!("{PREFIX}access-log-enabled"));
+        let place = old.or(source).map(Source::place).unwrap_or_default();
         return Err(Rejection::invalid(format!(
-            "annotation {PREFIX}attributes: access_logs.s3.enabled is true but no bucket is named: \
-             add access_logs.s3.bucket=NAME"
+            "{place}: access logs are on but no bucket is named: add access_logs.s3.bucket=NAME to \
+             annotation {PREFIX}attributes"
         )));
     }
     Ok(found)

@@ -5,7 +5,7 @@ use super::{
     PREFIX,
     values::{Annotations, nearest},
 };
-use crate::{Rejection, quoted};
+use crate::Rejection;
 
 /// Everything after [`PREFIX`] that is carried out.
 pub(super) const KNOWN: [&str; 47] = [
@@ -88,17 +88,14 @@ pub(super) fn refuse_others(all: Annotations<'_>) -> Result<(), Rejection> {
         if ACTIONS.iter().any(|prefix| source.name.starts_with(prefix)) {
             return Err(Rejection::invalid(format!(
                 "{}: Portolan has no weighted target groups: remove the annotation",
-                shown(source.class, source.name)
+                source.place()
             )));
         }
         let Some(suffix) = source.name.strip_prefix(PREFIX) else {
             continue;
         };
         if let Some((_, why)) = REFUSED.iter().find(|(refused, _)| *refused == suffix) {
-            return Err(Rejection::invalid(format!(
-                "{}: {why}",
-                shown(source.class, source.name)
-            )));
+            return Err(Rejection::invalid(format!("{}: {why}", source.place())));
         }
         let family = suffix
             .split_once('.')
@@ -110,22 +107,9 @@ pub(super) fn refuse_others(all: Annotations<'_>) -> Result<(), Rejection> {
             };
             return Err(Rejection::invalid(format!(
                 "{}: no such annotation is known for Network Load Balancers; {cure}",
-                shown(source.class, source.name)
+                source.place()
             )));
         }
     }
     Ok(())
-}
-
-/// A name that may be anything.
-fn shown(class: Option<&str>, name: &str) -> String {
-    let short = name.strip_prefix(PREFIX).map(|suffix| {
-        let quoted = quoted(suffix);
-        format!("{PREFIX}{}", quoted.trim_matches('"'))
-    });
-    let name = short.unwrap_or_else(|| quoted(name));
-    match class {
-        None => format!("annotation {name}"),
-        Some(class) => format!("LoadBalancerClass {class}: annotation {name}"),
-    }
 }

@@ -3,6 +3,7 @@
 
 use std::{collections::BTreeMap, fmt::Display, ops::RangeInclusive};
 
+use super::PREFIX;
 use crate::{Rejection, input::Class, quoted};
 
 /// A Service's annotations, and those in force where it has none.
@@ -60,11 +61,15 @@ pub(super) struct Source<'a> {
 }
 
 impl Source<'_> {
-    /// `annotation service.beta.kubernetes.io/…`.
+    /// `annotation service.beta.kubernetes.io/…`; a name may be anything and is shown like a value.
     pub(super) fn place(self) -> String {
+        let suffix = self.name.strip_prefix(PREFIX);
+        let shown = quoted(suffix.unwrap_or(self.name));
+        let prefix = if suffix.is_some() { PREFIX } else { "" };
+        let name = format!("{prefix}{}", shown.trim_matches('"'));
         match self.class {
-            None => format!("annotation {}", self.name),
-            Some(class) => format!("LoadBalancerClass {class}: annotation {}", self.name),
+            None => format!("annotation {name}"),
+            Some(class) => format!("LoadBalancerClass {class}: annotation {name}"),
         }
     }
 
