@@ -64,10 +64,25 @@ fn oldest<'a>(input: &Input<'a>) -> Result<(&'a Service, &'a [Service]), Rejecti
 /// What is wrong with the oldest Service, or with what concerns all.
 pub fn desired(input: &Input<'_>) -> Result<Wanted, Rejection> {
     let (first, younger) = oldest(input)?;
+    // Every Service of a group shows the message; it is the oldest's.
+    decide(input, first, younger).map_err(|rejection| match younger {
+        [] => rejection,
+        [..] => Rejection {
+            message: format!("Service {}: {}", first.key, rejection.message),
+            ..rejection
+        },
+    })
+}
+
+fn decide<'a>(
+    input: &Input<'a>,
+    first: &'a Service,
+    younger: &'a [Service],
+) -> Result<Wanted, Rejection> {
     let request = annotations::request(first, input.class)?;
     let front = front::front(input, &request)?;
     let subnets = front::mappings(&front, &request)?;
-    let groups = security::groups(input, &request)?;
+    let groups = security::groups(input, &request, front.scheme)?;
     let stack = stack_of(first, &request);
 
     let mut build = Build {

@@ -121,7 +121,7 @@ pub(crate) fn plan<'a>(
             second,
         });
     }
-    let warnings = warnings(service, request, &planned);
+    let warnings = warnings(service, request, &planned, frame.families);
     Ok((planned, warnings))
 }
 
@@ -274,7 +274,12 @@ fn attributes_of(request: &Request, port: u16) -> BTreeMap<String, String> {
 }
 
 /// What a user should know and nothing stops for.
-fn warnings(service: &Service, request: &Request, planned: &[Planned<'_>]) -> Vec<String> {
+fn warnings(
+    service: &Service,
+    request: &Request,
+    planned: &[Planned<'_>],
+    families: IpAddressType,
+) -> Vec<String> {
     let has = |port: u16| planned.iter().any(|planned| planned.port == port);
     let own = |name: &str| service.annotations.contains_key(name);
     let mut found = vec![];
@@ -329,6 +334,17 @@ fn warnings(service: &Service, request: &Request, planned: &[Planned<'_>]) -> Ve
                  nothing may answer: name a TCP port in annotation {PREFIX}healthcheck-port",
                 planned.port,
                 group.health_check.protocol.as_str()
+            ));
+        }
+        let udp = match group.protocol {
+            Protocol::Udp | Protocol::TcpUdp => true,
+            Protocol::Tcp | Protocol::Tls => false,
+        };
+        if udp && families == IpAddressType::Dualstack && !request.ipv6_source_nat {
+            found.push(format!(
+                "spec.ports: {} is UDP on a dualstack load balancer, which AWS takes only with \
+                 annotation {PREFIX}enable-prefix-for-ipv6-source-nat: \"on\"",
+                planned.port
             ));
         }
         let preserve = group.attributes.get("preserve_client_ip.enabled");

@@ -11,7 +11,7 @@ use crate::{
     annotations::{PREFIX, Request, SOURCE_RANGES},
     input::{Input, Network, Service},
     listed, quoted,
-    wanted::{IpAddressType, Rule, Source},
+    wanted::{IpAddressType, Rule, Scheme, Source},
 };
 
 #[cfg(test)]
@@ -47,7 +47,7 @@ pub enum Groups {
 ///
 /// # Errors
 /// A group that is not there, or groups together with their absence.
-pub fn groups(input: &Input<'_>, request: &Request) -> Result<Groups, Rejection> {
+pub fn groups(input: &Input<'_>, request: &Request, scheme: Scheme) -> Result<Groups, Rejection> {
     let annotation = format!("annotation {PREFIX}security-groups");
     if request.without_security_groups && !request.security_groups.is_empty() {
         return Err(Rejection::conflict(format!(
@@ -62,10 +62,9 @@ pub fn groups(input: &Input<'_>, request: &Request) -> Result<Groups, Rejection>
         .iter()
         .map(|name| group(input.network, &annotation, name))
         .collect::<Result<Vec<String>, Rejection>>()?;
-    if input
-        .existing
-        .is_some_and(|existing| !existing.has_security_groups)
-    {
+    // Another scheme makes another load balancer, which can have groups.
+    let there = input.existing.filter(|there| there.scheme == scheme);
+    if there.is_some_and(|there| !there.has_security_groups) {
         return Ok(Groups::None(Some(
             "the load balancer was made without security groups and AWS cannot add any: to get \
              them, make a new one (delete the Service and create it again)"

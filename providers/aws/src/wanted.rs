@@ -68,7 +68,8 @@ pub enum HealthCheckProtocol {
 #[derive(Clone, PartialEq, Eq, Debug, Serialize)]
 #[serde(rename_all = "camelCase")]
 pub struct Wanted {
-    /// Names what it is for: `namespace/name` of the Service, or `namespace/group` of a group.
+    /// Names what it is for: `namespace/name` of the Service, or
+    /// `namespace/group:NAME` of a group.
     pub stack: String,
     /// The load balancer itself.
     pub load_balancer: LoadBalancer,
