@@ -244,13 +244,25 @@ pub fn request(service: &Service, class: &Class) -> Result<Request, Rejection> {
         without_security_groups: boolean("disable-nlb-sg")?.unwrap_or_default(),
         tcp_udp: boolean("enable-tcp-udp-listener")?.unwrap_or(true),
         source_ranges: words::source_ranges(service, all)?,
-        group: all.get(GROUP).map(words::group).transpose()?,
+        group: group(service, class)?,
         adopt: all.own(ADOPT).map(words::adopt).transpose()?,
         retain: match all.get(ON_DELETE) {
             Some(source) => source.one_of("what can be done on deletion", &[("retain", true)])?,
             None => false,
         },
     })
+}
+
+/// Under which name a Service shares its load balancer; nothing else of it is read.
+///
+/// # Errors
+/// The name cannot be read.
+pub fn group(service: &Service, class: &Class) -> Result<Option<String>, Rejection> {
+    let all = Annotations {
+        own: &service.annotations,
+        class,
+    };
+    all.get(GROUP).map(words::group).transpose()
 }
 
 /// A Network Load Balancer has no SCTP.

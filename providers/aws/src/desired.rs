@@ -26,17 +26,19 @@ use build::{Build, cross_zone};
 mod tests;
 
 /// The stack a Service belongs to: `namespace/name`, or `namespace/group:NAME` (no Service can be called
-/// so) when it shares its load balancer.
+/// so) when it shares its load balancer. Whatever else is wrong with a Service, it stays in its group.
 ///
 /// # Errors
-/// The Service's annotations cannot be read.
+/// The name of the group cannot be read.
 pub fn stack(service: &Service, class: &Class) -> Result<String, Rejection> {
-    let request = annotations::request(service, class)?;
-    Ok(stack_of(service, &request))
+    Ok(stack_of(
+        service,
+        annotations::group(service, class)?.as_deref(),
+    ))
 }
 
-fn stack_of(service: &Service, request: &Request) -> String {
-    match &request.group {
+fn stack_of(service: &Service, group: Option<&str>) -> String {
+    match group {
         None => service.key.to_string(),
         Some(group) => format!("{}/group:{group}", service.key.namespace),
     }
@@ -83,7 +85,7 @@ fn decide<'a>(
     let front = front::front(input, &request)?;
     let subnets = front::mappings(&front, &request)?;
     let groups = security::groups(input, &request, front.scheme)?;
-    let stack = stack_of(first, &request);
+    let stack = stack_of(first, request.group.as_deref());
 
     let mut build = Build {
         input,
@@ -158,6 +160,6 @@ fn decide<'a>(
 fn identity(first: &Service, request: &Request) -> String {
     match request.group {
         None => first.uid.to_string(),
-        Some(_) => stack_of(first, request),
+        Some(_) => stack_of(first, request.group.as_deref()),
     }
 }
