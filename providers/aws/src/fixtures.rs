@@ -13,6 +13,9 @@ use crate::{
     wanted::{Scheme, TargetType},
 };
 
+/// Names and values as tables write them.
+pub(crate) type Pairs<'a> = &'a [(&'a str, &'a str)];
+
 /// Owned.
 pub(crate) fn map(pairs: &[(&str, &str)]) -> BTreeMap<String, String> {
     let owned = |text: &str| text.to_owned();

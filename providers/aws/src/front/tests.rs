@@ -1,7 +1,7 @@
 use super::*;
 use crate::{
     annotations,
-    fixtures::{World, subnet},
+    fixtures::{Pairs, World, subnet},
     input::Existing,
 };
 
@@ -14,7 +14,7 @@ fn scheme_of(world: &World) -> Scheme {
 #[rustfmt::skip]
 fn the_annotation_wins_over_what_is_there_and_that_over_the_class() {
     use Scheme::{InternetFacing as Facing, Internal};
-    let rows: [(&[(&str, &str)], Option<Scheme>, Scheme, Scheme); 6] = [
+    let rows: [(Pairs<'_>, Option<Scheme>, Scheme, Scheme); 6] = [
         (&[], None, Internal, Internal),
         (&[], None, Facing, Facing),
         (&[], Some(Facing), Internal, Facing),
@@ -115,7 +115,7 @@ fn prefixes_for_source_nat_go_to_subnets_in_their_order() {
 #[test]
 #[rustfmt::skip]
 fn addresses_that_do_not_go_with_the_load_balancer_are_refused() {
-    let rows: [(&[(&str, &str)], &str); 13] = [
+    let rows: [(Pairs<'_>, &str); 13] = [
         (&[("eip-allocations", "eipalloc-1,eipalloc-2")], "eip-allocations needs service.beta.kubernetes.io/aws-load-balancer-scheme: internet-facing"),
         (&[FACING, ("eip-allocations", "eipalloc-1")], "has 1 entries but the load balancer is in 2 subnets (subnet-p, subnet-q)"),
         (&[FACING, ("private-ipv4-addresses", "10.0.3.7,10.0.4.7")], "private-ipv4-addresses needs service.beta.kubernetes.io/aws-load-balancer-scheme: internal"),

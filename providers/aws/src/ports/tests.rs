@@ -1,7 +1,7 @@
 use super::*;
 use crate::{
     annotations,
-    fixtures::{class, port, service},
+    fixtures::{Pairs, class, port, service},
     wanted::{HealthCheck, HealthCheckProtocol},
 };
 
@@ -62,7 +62,7 @@ fn dns(asked: &[(&str, &str)]) -> Service {
 #[test]
 #[rustfmt::skip]
 fn certificates_make_listeners_tls() {
-    let rows: [(&[(&str, &str)], &[&str]); 6] = [
+    let rows: [(Pairs<'_>, &[&str]); 6] = [
         (&[], &["80 TCP->TCP", "443 TCP->TCP"]),
         (&[CERT], &["80 TLS->TCP", "443 TLS->TCP"]),
         (&[CERT, ("ssl-ports", "https")], &["80 TCP->TCP", "443 TLS->TCP"]),
@@ -242,7 +242,7 @@ fn check_of(service: Service) -> Result<String, String> {
 #[test]
 #[rustfmt::skip]
 fn targets_are_checked_as_lbc_checks_them_unless_told_otherwise() {
-    let rows: [(&[(&str, &str)], bool, &str); 16] = [
+    let rows: [(Pairs<'_>, bool, &str); 16] = [
         (&[], false, "TCP traffic-port - - 10/10 3/3"),
         (&[], true, "HTTP 31234 /healthz 200-399 10/6 2/2"),
         (&[IP], true, "TCP traffic-port - - 10/10 3/3"),
@@ -291,7 +291,7 @@ fn a_port_that_cannot_be_checked_is_refused() {
 #[rustfmt::skip]
 fn target_group_attributes_are_those_a_user_sets_and_the_ports_win() {
     const PROXY: &str = "proxy_protocol_v2.enabled";
-    let rows: [(&[(&str, &str)], &[(&str, &str)]); 8] = [
+    let rows: [(Pairs<'_>, Pairs<'_>); 8] = [
         (&[], &[]),
         (&[("target-group-attributes", "a=1,b=2")], &[("a", "1"), ("b", "2")]),
         (&[("target-group-attributes", "a=1,b=2"), ("target-group-attributes.80", "a=3")], &[("a", "3"), ("b", "2")]),

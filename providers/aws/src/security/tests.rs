@@ -1,7 +1,7 @@
 use super::*;
 use crate::{
     annotations,
-    fixtures::{World, class, port, service},
+    fixtures::{Pairs, World, class, port, service},
     input::Existing,
 };
 
@@ -40,7 +40,7 @@ fn short(rule: &Rule) -> String {
 #[rustfmt::skip]
 fn each_port_is_opened_to_each_source() {
     let ranges = annotations::SOURCE_RANGES;
-    let rows: [(&[(&str, &str)], IpAddressType, &[&str]); 7] = [
+    let rows: [(Pairs<'_>, IpAddressType, &[&str]); 7] = [
         (&[], V4, &["tcp/80 0.0.0.0/0", "tcp/443 0.0.0.0/0"]),
         (&[], DUAL, &["tcp/80 0.0.0.0/0", "tcp/80 ::/0", "tcp/443 0.0.0.0/0", "tcp/443 ::/0"]),
         (&[(ranges, "10.0.0.0/8")], DUAL, &["tcp/80 10.0.0.0/8", "tcp/443 10.0.0.0/8"]),
