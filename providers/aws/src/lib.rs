@@ -10,8 +10,12 @@
 //! [`desired`] and [`diff`] are pure: what `portolan plan` prints is what the controller does. What
 //! talks to AWS is behind the feature `sdk`.
 
+mod attributes;
+pub mod diff;
+pub mod fingerprint;
 pub mod input;
 pub mod plan;
+pub mod rehearsal;
 pub mod seen;
 pub mod wanted;
 
