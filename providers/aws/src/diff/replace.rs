@@ -88,6 +88,16 @@ impl<'a> Diff<'a> {
         groups: &BTreeMap<String, Placed<'a>>,
     ) -> Ref {
         let seen: &'a Seen = self.seen;
+        if let Some(there) = current.filter(|there| there.tags.contains_key(RETIRED)) {
+            // The user came back to it.
+            self.draft.step(
+                Effect::None,
+                Action::RemoveTags {
+                    resources: vec![Ref::There(there.arn.clone())],
+                    keys: BTreeSet::from([RETIRED.to_owned()]),
+                },
+            );
+        }
         let others: Vec<&seen::LoadBalancer> = (seen.load_balancers.iter())
             .filter(|there| current.is_none_or(|current| current.arn != there.arn))
             .collect();
@@ -96,6 +106,29 @@ impl<'a> Diff<'a> {
         let Some(before) = shown.or_else(|| others.first().copied()) else {
             return at.clone();
         };
+        let there = current.filter(|current| self.shown == Some(current.dns_name.as_str()));
+        if there.is_none() && !self.is_ready(current, at, groups) {
+            return Ref::There(before.arn.clone());
+        }
+        if shown.is_some() {
+            self.draft.wait(Wait::Forgotten {
+                load_balancer: Ref::There(before.arn.clone()),
+            });
+            return at.clone();
+        }
+        for there in others {
+            self.retire_in_time(there);
+        }
+        at.clone()
+    }
+
+    /// Whether clients that are sent to the new one are served there.
+    fn is_ready(
+        &mut self,
+        current: Option<&seen::LoadBalancer>,
+        at: &Ref,
+        groups: &BTreeMap<String, Placed<'a>>,
+    ) -> bool {
         let mut ready = true;
         if !current.is_some_and(|current| current.active) {
             ready = false;
@@ -109,19 +142,7 @@ impl<'a> Diff<'a> {
                 target_group: group.at.clone(),
             });
         }
-        if !ready && !before.tags.contains_key(RETIRED) {
-            return Ref::There(before.arn.clone());
-        }
-        if shown.is_some() {
-            self.draft.wait(Wait::Forgotten {
-                load_balancer: Ref::There(before.arn.clone()),
-            });
-            return at.clone();
-        }
-        for there in others {
-            self.retire_in_time(there);
-        }
-        at.clone()
+        ready
     }
 
     fn retire_in_time(&mut self, there: &'a seen::LoadBalancer) {

@@ -163,7 +163,7 @@ fn wanted(wish: &Wish) -> Wanted {
         );
         let protocol = match wish.protocol {
             Protocol::Tls => Protocol::Tcp,
-            other => other,
+            other @ (Protocol::Tcp | Protocol::Udp | Protocol::TcpUdp) => other,
         };
         wanted.target_groups.insert(
             key.clone(),
@@ -251,14 +251,18 @@ impl World {
         if stop.is_some_and(|stop| stop < plan.steps.len()) {
             return Ok(true);
         }
+        if let Some(name) = plan.show.as_ref().and_then(|at| self.account.dns_name(at)) {
+            let before = self.served();
+            self.shown = Some(name);
+            if plan.effect() < Effect::Interrupts {
+                self.still_served(wanted, &before, &plan)?;
+            }
+        }
         for until in plan.waits() {
             self.account.wait(until);
             if matches!(until, Wait::Forgotten { .. }) {
                 self.now += crate::diff::DNS_GRACE;
             }
-        }
-        if let Some(name) = plan.show.as_ref().and_then(|at| self.account.dns_name(at)) {
-            self.shown = Some(name);
         }
         self.account.check_health();
         Ok(true)
