@@ -11,6 +11,7 @@ impl Engine {
         self.begun = false;
         self.passes.clear();
         self.awaited.clear();
+        self.clouds.clear();
         self.effects.clear();
         self.queue.clear();
         self.line = Line::default();
