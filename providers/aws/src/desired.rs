@@ -1,0 +1,149 @@
+//! From Services, class, nodes, endpoints and network to the load balancer that should exist. Pure: the
+//! same input always gives the same answer, whatever is in the account.
+//!
+//! In a group the oldest Service decides what the load balancer itself is like, and an older one keeps
+//! the ports it has. A younger one that is wrong is left out and stops nobody.
+
+use std::collections::BTreeMap;
+
+use crate::{
+    Rejection,
+    annotations::{self, Request},
+    front,
+    input::{Class, Input, Service},
+    names,
+    security::{self, Groups},
+    subnets::Verdict,
+    tags,
+    wanted::{LoadBalancer, Wanted},
+};
+
+mod build;
+
+use build::{Build, cross_zone};
+
+#[cfg(test)]
+mod tests;
+
+/// The stack a Service belongs to: `namespace/name`, or `namespace/group:NAME` (no Service can be called
+/// so) when it shares its load balancer.
+///
+/// # Errors
+/// The Service's annotations cannot be read.
+pub fn stack(service: &Service, class: &Class) -> Result<String, Rejection> {
+    let request = annotations::request(service, class)?;
+    Ok(stack_of(service, &request))
+}
+
+fn stack_of(service: &Service, request: &Request) -> String {
+    match &request.group {
+        None => service.key.to_string(),
+        Some(group) => format!("{}/group:{group}", service.key.namespace),
+    }
+}
+
+/// Why each subnet of the VPC is used or not.
+///
+/// # Errors
+/// As [`desired`], as far as it concerns subnets.
+pub fn subnet_verdicts(input: &Input<'_>) -> Result<Vec<Verdict>, Rejection> {
+    let request = annotations::request(oldest(input)?.0, input.class)?;
+    Ok(front::front(input, &request)?.choice.verdicts)
+}
+
+fn oldest<'a>(input: &Input<'a>) -> Result<(&'a Service, &'a [Service]), Rejection> {
+    input
+        .services
+        .split_first()
+        .ok_or_else(|| Rejection::invalid("a load balancer needs at least one Service"))
+}
+
+/// The load balancer that should exist for `input.services`.
+///
+/// # Errors
+/// What is wrong with the oldest Service, or with what concerns all.
+pub fn desired(input: &Input<'_>) -> Result<Wanted, Rejection> {
+    let (first, younger) = oldest(input)?;
+    let request = annotations::request(first, input.class)?;
+    let front = front::front(input, &request)?;
+    let subnets = front::mappings(&front, &request)?;
+    let groups = security::groups(input, &request)?;
+    let stack = stack_of(first, &request);
+
+    let mut build = Build {
+        input,
+        front: &front,
+        stack: &stack,
+        managed: groups == Groups::Managed,
+        members: vec![],
+        ports: BTreeMap::new(),
+        exposures: vec![],
+        warnings: vec![],
+    };
+    build.add(first, request.clone())?;
+    for service in younger {
+        let added =
+            annotations::request(service, input.class).and_then(|own| build.add(service, own));
+        if let Err(rejection) = added {
+            build.warnings.push(format!(
+                "Service {} is left out of the load balancer it shares: {}",
+                service.key, rejection.message
+            ));
+        }
+        build.overruled(first, service);
+    }
+    build.unguarded(&groups);
+    let security_group = build.security_group(&request)?;
+    let cross_zone = cross_zone(&request, &build.members);
+    let (listeners, target_groups) = build.targets(cross_zone);
+    let identity = identity(first, &request);
+
+    let users = tags::users(input.class, &request.tags)?;
+    let mut warnings = build.warnings;
+    let security_groups = match groups {
+        Groups::Managed => vec![],
+        Groups::Given(ids) => ids,
+        Groups::None(why) => {
+            warnings.extend(why);
+            vec![]
+        }
+    };
+    let guarded = security_group.is_some() || !security_groups.is_empty();
+    let (namespace, name) = (&first.key.namespace, request.group.as_deref());
+    Ok(Wanted {
+        adopt: request.adopt.clone(),
+        load_balancer: LoadBalancer {
+            name: request.name.clone().unwrap_or_else(|| {
+                names::load_balancer(
+                    &input.class.cluster,
+                    namespace,
+                    name.unwrap_or(&first.key.name),
+                    &identity,
+                    front.scheme,
+                )
+            }),
+            scheme: front.scheme,
+            ip_address_type: front.ip_address_type,
+            subnets,
+            security_groups,
+            attributes: request.attributes.clone(),
+            tags: tags::of(input.class, &stack, tags::RESOURCE_LOAD_BALANCER, &users),
+            // AWS takes it together with security groups only.
+            enforce_rules_on_private_link: request.private_link_rules.filter(|_| guarded),
+            ipv6_source_nat: request.ipv6_source_nat,
+        },
+        listeners,
+        target_groups,
+        security_group,
+        warnings,
+        stack,
+    })
+}
+
+/// What names are made of: a group outlives its Services, a Service's successor is another one.
+fn identity(first: &Service, request: &Request) -> String {
+    match request.group {
+        None => first.uid.to_string(),
+        Some(_) => stack_of(first, request),
+    }
+}
