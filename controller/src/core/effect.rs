@@ -231,6 +231,8 @@ pub enum Effect {
     Converge {
         /// Its number; a later one replaces it.
         number: u64,
+        /// Which time it is that this process leads: what was told before is void.
+        epoch: u64,
         /// What is wanted.
         request: Arc<Request>,
     },

@@ -140,6 +140,7 @@ pub struct Engine {
     /// What the cloud has been told and has answered.
     clouds: HashMap<ServiceKey, Cloud>,
     next_request: u64,
+    epoch: u64,
     /// Uids that hold numbers and are not the indexed Service of their name.
     suspects: HashMap<ServiceKey, BTreeSet<Uid>>,
     /// Claims found in statuses at the start that join a number somebody else holds.
@@ -179,6 +180,7 @@ impl Engine {
             aws: settings.aws,
             clouds: HashMap::new(),
             next_request: 0,
+            epoch: 0,
             suspects: HashMap::new(),
             joins: HashSet::new(),
             synced: BTreeSet::new(),

@@ -118,6 +118,8 @@ pub(super) struct World {
 pub struct Order {
     /// Its number: the outcome names it.
     pub number: u64,
+    /// Which time it is that this process leads: what was told before is void.
+    pub epoch: u64,
     /// What is wanted.
     pub request: Arc<Request>,
 }
@@ -273,9 +275,18 @@ pub(super) async fn drive<M: Machine>(
             }
         }
         for effect in machine.poll(now) {
-            if let Effect::Converge { number, request } = effect {
-                let key = request.key.clone();
-                world.orders.put(key, Order { number, request });
+            if let Effect::Converge {
+                number,
+                epoch,
+                request,
+            } = effect
+            {
+                let order = Order {
+                    number,
+                    epoch,
+                    request,
+                };
+                world.orders.put(order.request.key.clone(), order);
             } else if let Some(call) = write::call(effect, &world.identity, now.wall) {
                 requests.push(call);
             }

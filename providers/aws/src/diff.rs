@@ -64,6 +64,27 @@ pub fn diff(situation: Situation<'_>) -> Plan {
     diff.draft.finish(Some(show))
 }
 
+/// The steps when nothing but targets has changed since `wanted` was carried out: only target groups
+/// need to have been looked at closely.
+pub fn retarget(situation: Situation<'_>) -> Plan {
+    let mut diff = Diff::new(situation);
+    let current = diff.current();
+    for (key, wanted) in &situation.wanted.target_groups {
+        if let Some(there) = diff.find(key, wanted, current) {
+            diff.fill(&Placed {
+                wanted,
+                there: Some(there),
+                at: Ref::There(there.arn.clone()),
+            });
+        }
+    }
+    let show = current.map(|there| Ref::There(there.arn.clone()));
+    if let Some(at) = show.as_ref().filter(|_| !diff.draft.waiting()) {
+        diff.record(current, at);
+    }
+    diff.draft.finish(show)
+}
+
 /// What becomes of a load balancer whose Service is gone.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum OnDelete {

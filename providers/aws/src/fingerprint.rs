@@ -36,19 +36,32 @@ pub fn of(wanted: &Wanted) -> Tags {
     ])
 }
 
-/// Whether the tags say that `wanted` has been carried out and every resource is still there: then
-/// nothing is looked at more closely and nothing is done.
-pub fn unchanged(wanted: &Wanted, seen: &Seen) -> bool {
+/// How much of a wanted state the tags say has been carried out.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Applied {
+    /// All of it, and every resource is still there: nothing is looked at more closely.
+    All,
+    /// All but the targets.
+    AllButTargets,
+    /// Who knows.
+    Unknown,
+}
+
+/// What the tags say.
+pub fn applied(wanted: &Wanted, seen: &Seen) -> Applied {
     let [load_balancer] = seen.load_balancers.as_slice() else {
-        return false;
+        return Applied::Unknown;
     };
     let applied = of(wanted);
     let has = |key: &str| load_balancer.tags.get(key) == applied.get(key);
-    has(APPLIED)
-        && has(APPLIED_TARGETS)
-        && seen.target_groups.len() == wanted.target_groups.len()
+    let there = seen.target_groups.len() == wanted.target_groups.len()
         && (seen.target_groups.iter())
-            .all(|group| group.load_balancers.contains(&load_balancer.arn))
+            .all(|group| group.load_balancers.contains(&load_balancer.arn));
+    match (has(APPLIED) && there, has(APPLIED_TARGETS)) {
+        (true, true) => Applied::All,
+        (true, false) => Applied::AllButTargets,
+        (false, _) => Applied::Unknown,
+    }
 }
 
 /// The hexadecimal beginning of the SHA-256 of the value as JSON.

@@ -12,6 +12,7 @@ impl Engine {
         self.passes.clear();
         self.awaited.clear();
         self.clouds.clear();
+        self.epoch += 1;
         self.effects.clear();
         self.queue.clear();
         self.line = Line::default();

@@ -2,7 +2,7 @@
 //! retries by itself; here nothing waits for it.
 
 use super::*;
-use crate::core::cloud::{Outcome, Request, Wanted as CloudWanted};
+use crate::core::cloud::{Outcome, Request, State, Wanted as CloudWanted};
 
 /// What the cloud has been told about a Service, and what it has answered.
 #[derive(Debug)]
@@ -72,9 +72,34 @@ impl Engine {
         };
         self.effects.push(Effect::Converge {
             number: cloud.number,
+            epoch: self.epoch,
             request: cloud.request.clone(),
         });
         self.clouds.insert(record.key.clone(), cloud);
+    }
+
+    /// The Service is gone, its finalizer taken off by somebody else, maybe: what was made must go.
+    pub(super) fn forsake(&mut self, key: &ServiceKey, uid: &Uid) {
+        let Some(cloud) = self
+            .clouds
+            .get(key)
+            .filter(|cloud| cloud.request.uid == *uid)
+        else {
+            return;
+        };
+        let gone = (cloud.outcome.as_ref()).is_some_and(|outcome| outcome.state == State::Gone);
+        if !gone {
+            self.next_request += 1;
+            self.effects.push(Effect::Converge {
+                number: self.next_request,
+                epoch: self.epoch,
+                request: Arc::new(Request {
+                    wanted: None,
+                    ..Request::clone(&cloud.request)
+                }),
+            });
+        }
+        self.clouds.remove(key);
     }
 
     pub(super) fn converged(&mut self, outcome: Outcome) {

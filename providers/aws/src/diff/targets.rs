@@ -30,7 +30,7 @@ impl<'a> Diff<'a> {
 
     /// The one of this stack that can be used as it is: what AWS cannot change must be equal, and no
     /// other load balancer may have it (AWS: a target group belongs to one).
-    fn find(
+    pub(super) fn find(
         &self,
         key: &str,
         wanted: &TargetGroup,
@@ -107,7 +107,7 @@ impl<'a> Diff<'a> {
     }
 
     /// New ones first; then those who are too many, a share at a time.
-    fn fill(&mut self, group: &Placed<'_>) {
+    pub(super) fn fill(&mut self, group: &Placed<'_>) {
         let none = BTreeMap::new();
         let there = group
             .there
