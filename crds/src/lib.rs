@@ -24,8 +24,8 @@ pub use allocation_block::{
 pub use duration::{MAX_RETENTION, parse_duration};
 pub use k8s_openapi::apimachinery::pkg::apis::meta::v1::{Condition, LabelSelector};
 pub use load_balancer_class::{
-    AwsProvider, GcpProvider, LoadBalancerClass, LoadBalancerClassSpec, LoadBalancerClassStatus,
-    PoolProvider,
+    AwsProvider, AwsScheme, AwsTargetType, GcpProvider, LoadBalancerClass, LoadBalancerClassSpec,
+    LoadBalancerClassStatus, PoolProvider,
 };
 pub use node_port_pool::{NodePortPool, NodePortPoolSpec, NodePortPoolStatus, PortStrategy};
 pub use schema::limits;
@@ -39,6 +39,10 @@ pub const GROUP: &str = "portolan.dev";
 
 /// The only served version.
 pub const VERSION: &str = "v1alpha1";
+
+/// On a Service for as long as something outside the cluster may exist for it. Never the shared
+/// `service.kubernetes.io/…` one: every cloud-controller-manager removes that as its own.
+pub const FINALIZER: &str = "portolan.dev/load-balancer-cleanup";
 
 /// Every custom resource definition, as it is to be installed, ordered by name.
 ///

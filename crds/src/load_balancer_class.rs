@@ -10,8 +10,11 @@
     reason = "columns of one type look like duplicates to the lint"
 )]
 
+use std::collections::BTreeMap;
+
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Condition;
 use kube::{CustomResource, KubeSchema};
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use crate::address_pool::is_false;
@@ -105,6 +108,51 @@ pub struct AwsProvider {
     #[x_kube(validation = Rule::new("self.matches('^[a-z]+(-[a-z]+)+-[0-9]+$')")
         .message("write an AWS region, for example eu-central-1"))]
     pub region: Option<String>,
+
+    /// Whom load balancers of Services that do not say are for: internal or internet-facing.
+    #[serde(default, skip_serializing_if = "is_default")]
+    pub scheme: AwsScheme,
+
+    /// What load balancers of Services that do not say forward to: instance (nodes, by their nodePort) or ip (pods).
+    #[serde(default, skip_serializing_if = "is_default")]
+    pub target_type: AwsTargetType,
+
+    /// Annotations in force for every Service of the class that does not set the same one, by full name.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    #[schemars(schema_with = "schema::annotations")]
+    pub annotations: BTreeMap<String, String>,
+
+    /// Tags on everything that is made for the class.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    #[schemars(schema_with = "schema::tags")]
+    pub tags: BTreeMap<String, String>,
+
+    /// At most so many nodes are targets of one target group; without it as many as AWS's quotas allow.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(range(min = 1, max = 1000))]
+    pub max_targets: Option<u32>,
+}
+
+/// Whom a load balancer is for.
+#[derive(Serialize, Deserialize, JsonSchema, Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[serde(rename_all = "kebab-case")]
+pub enum AwsScheme {
+    /// The VPC and what is connected to it.
+    #[default]
+    Internal,
+    /// The internet.
+    InternetFacing,
+}
+
+/// What a load balancer forwards to.
+#[derive(Serialize, Deserialize, JsonSchema, Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[serde(rename_all = "lowercase")]
+pub enum AwsTargetType {
+    /// Nodes, by their nodePort.
+    #[default]
+    Instance,
+    /// Pods, by their address.
+    Ip,
 }
 
 /// Load balancers in Google Cloud.
@@ -124,6 +172,10 @@ pub struct GcpProvider {
     #[x_kube(validation = Rule::new("self.matches('^[a-z]+-[a-z]+[0-9]+$')")
         .message("write a Google Cloud region, for example europe-west3"))]
     pub region: Option<String>,
+}
+
+fn is_default<T: Default + PartialEq>(value: &T) -> bool {
+    *value == T::default()
 }
 
 /// What has become of a LoadBalancerClass.

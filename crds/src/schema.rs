@@ -47,6 +47,14 @@ pub mod limits {
     pub const OPAQUE: u32 = 128;
     /// Characters in a sharing key.
     pub const SHARING_KEY: u32 = 253;
+    /// Annotations that a class sets for its Services.
+    pub const ANNOTATIONS: u32 = 64;
+    /// Characters in such an annotation.
+    pub const ANNOTATION: u32 = 2048;
+    /// Tags on a cloud resource (AWS: 50, of which some are ours).
+    pub const TAGS: u32 = 40;
+    /// Characters in a tag's value (AWS).
+    pub const TAG: u32 = 256;
     /// Ports of one Service that a sharing claim records.
     pub const SHARING_PORTS: u32 = 1024;
     /// Characters in a sharing port, `SCTP/65535`.
@@ -181,6 +189,24 @@ pub(crate) fn label_selector(_: &mut SchemaGenerator) -> Schema {
             },
         },
         "x-kubernetes-map-type": "atomic",
+    })
+}
+
+/// Annotations by name. Their names cannot be bounded in a schema and are judged by the controller.
+pub(crate) fn annotations(_: &mut SchemaGenerator) -> Schema {
+    texts(limits::ANNOTATIONS, limits::ANNOTATION)
+}
+
+/// Tags by key. Their keys cannot be bounded in a schema and are judged by the controller.
+pub(crate) fn tags(_: &mut SchemaGenerator) -> Schema {
+    texts(limits::TAGS, limits::TAG)
+}
+
+fn texts(max_entries: u32, max_length: u32) -> Schema {
+    json_schema!({
+        "type": "object",
+        "maxProperties": max_entries,
+        "additionalProperties": {"type": "string", "maxLength": max_length},
     })
 }
 

@@ -41,6 +41,16 @@ reasons! {
     ClassDeleted,
     /// The class's provider is not part of this build or not configured.
     ProviderUnavailable,
+    /// The load balancer is being made or changed; the message says what is waited for.
+    Provisioning,
+    /// The cloud refuses the controller an action; the message names the permission that is missing.
+    AccessDenied,
+    /// A quota of the cloud account is reached; the message names it.
+    QuotaExceeded,
+    /// Something outside Portolan keeps the load balancer from going; the message names it.
+    DeletionBlocked,
+    /// The cloud answered with an error; it is tried again.
+    ProviderError,
     /// No pool exists that gives such numbers without being asked by name.
     NoPool,
     /// The pool asked for by name does not exist.

@@ -205,6 +205,7 @@ impl Store {
                     result: self.merge(kind_, name, patch, "pool status").map(|_| ()),
                 }
             }
+            Effect::Converge { .. } => return None,
             Effect::WriteClassStatus { name, patch } => Input::ClassStatusWritten {
                 name: name.clone(),
                 result: self
@@ -403,6 +404,7 @@ impl World {
         let mut engine = Engine::new(Settings {
             identity: format!("replica-{}", self.identities).into(),
             seed: self.rng.u64(..),
+            aws: false,
         });
         engine.handle(Input::Leading(true), self.now());
         Replica {
@@ -753,7 +755,7 @@ fn failed(effect: &Effect, failure: Failure) -> Option<Input> {
             id: *id,
             result: Err(failure),
         },
-        Effect::Emit(_) => return None,
+        Effect::Emit(_) | Effect::Converge { .. } => return None,
         Effect::WritePoolStatus { kind, name, .. } => Input::PoolStatusWritten {
             kind: *kind,
             name: name.clone(),

@@ -10,6 +10,7 @@ use model::{Family, Labels, Number, Reason, Uid, Use};
 use serde_json::Value;
 
 use super::{
+    cloud::{Outcome, State},
     index::ClassMatch,
     ledger::Ledger,
     record::{
@@ -35,10 +36,28 @@ pub struct Snapshot<'a> {
     pub allocator: &'a Allocator,
     /// What is committed, and which blocks are damaged.
     pub ledger: &'a Ledger,
+    /// Whether this build and this process can talk to AWS.
+    pub aws: bool,
+    /// What the cloud has said of it last.
+    pub outcome: Option<&'a Outcome>,
     /// Families of the ClusterIP pools, primary first; empty when the control plane gives clusterIPs.
     pub cluster_families: &'a [Family],
     /// Unix seconds.
     pub now: i64,
+}
+
+impl Snapshot<'_> {
+    /// Whether a cloud serves it, or could be meant to while the class is gone.
+    fn is_cloud(&self) -> bool {
+        self.record.service_type == ServiceType::LoadBalancer
+            && match self.class {
+                ClassMatch::Gone => true,
+                ClassMatch::Ours(class) => match class.provider {
+                    Provider::Pool(_) => false,
+                    Provider::Aws(_) | Provider::Gcp => true,
+                },
+            }
+    }
 }
 
 /// A number the Service should hold after this pass.
@@ -65,6 +84,10 @@ pub enum Address {
     Orphaned(Missing),
     /// Its numbers come first; the next pass looks at the address.
     Later,
+    /// A cloud makes its load balancer, on these terms.
+    Cloud(Arc<aws::input::Class>, Option<Outcome>),
+    /// Nothing is wanted of a cloud any longer, and something of it may be left.
+    Leaving(Option<Outcome>),
     /// The outcome.
     Decided {
         /// Addresses it has from now on, in the order of its families.
@@ -101,7 +124,10 @@ pub fn decide(snapshot: &Snapshot<'_>) -> Decision {
             surplus: Vec::new(),
             spec: None,
             missing: None,
-            address: Address::Kept,
+            address: match record.has_finalizer() {
+                true => Address::Leaving(snapshot.outcome.cloned()),
+                false => Address::Kept,
+            },
         };
     }
     let own = own_numbers(snapshot);
@@ -117,6 +143,15 @@ pub fn decide(snapshot: &Snapshot<'_>) -> Decision {
         (None, ServiceType::LoadBalancer) => {
             external_address(snapshot, own.missing.is_some(), &mut holds)
         }
+    };
+    let address = match address {
+        // A cloud served it before: it has another type now, or the class another provider.
+        Address::NotOurs | Address::Decided { .. }
+            if record.has_finalizer() && !snapshot.is_cloud() =>
+        {
+            Address::Leaving(snapshot.outcome.cloned())
+        }
+        address => address,
     };
     let surplus = snapshot
         .allocator
@@ -198,7 +233,25 @@ fn external_address(
     };
     let pools: &[String] = match &class.provider {
         Provider::Pool(pools) => pools,
-        Provider::Aws => return refused(provider_unavailable(class, "aws"), holds),
+        Provider::Aws(class) if snapshot.aws => {
+            let rejection = record.request.as_ref().err();
+            holds.extend(kept);
+            return match rejection {
+                None => Address::Cloud(class.clone(), snapshot.outcome.cloned()),
+                Some(rejection) => Address::Cloud(
+                    class.clone(),
+                    Some(Outcome {
+                        key: record.key.clone(),
+                        uid: record.uid.clone(),
+                        answers: 0,
+                        state: State::Waiting,
+                        reason: rejection.reason,
+                        message: rejection.message.clone(),
+                    }),
+                ),
+            };
+        }
+        Provider::Aws(_) => return refused(provider_unavailable(class, "aws"), holds),
         Provider::Gcp => return refused(provider_unavailable(class, "gcp"), holds),
     };
     let wanted = match &record.request {

@@ -10,6 +10,7 @@ use crds::AllocationBlockSpec;
 use model::{Reason, ServiceKey, Uid};
 use serde_json::Value;
 
+use super::cloud::{Outcome, Request};
 use super::record::{
     BlockRecord, ClassRecord, NamespaceRecord, PoolKind, PoolRecord, ServiceRecord,
 };
@@ -154,6 +155,8 @@ pub enum Input {
         /// Whether it went well.
         result: Result<(), Failure>,
     },
+    /// What became of an [`Effect::Converge`].
+    Converged(Outcome),
     /// Result of [`Effect::WriteClassStatus`].
     ClassStatusWritten {
         /// Which object.
@@ -222,6 +225,16 @@ pub enum Effect {
     ReadBlock {
         /// Which.
         id: BlockId,
+    },
+    /// Tell the cloud's provider what is wanted for a Service; the answer is
+    /// [`Input::Converged`], again whenever it changes.
+    Converge {
+        /// Its number; a later one replaces it.
+        number: u64,
+        /// Which time it is that this process leads: what was told before is void.
+        epoch: u64,
+        /// What is wanted.
+        request: Arc<Request>,
     },
     /// Create an Event under a name derived from its content; that it exists already is success,
     /// that it fails is logged and counted, nothing waits for it.

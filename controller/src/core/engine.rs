@@ -56,6 +56,8 @@ pub struct Settings {
     pub identity: Arc<str>,
     /// For jitter.
     pub seed: u64,
+    /// Whether classes with `spec.aws` are served.
+    pub aws: bool,
 }
 
 /// What has been done, for metrics and tests.
@@ -90,12 +92,14 @@ pub struct Counters {
 }
 
 mod begin;
+mod clouds;
 mod figures;
 mod observe;
 mod pass;
 mod results;
 mod statuses;
 
+use clouds::Cloud;
 pub use figures::{Figures, PoolFigures};
 
 #[derive(Debug)]
@@ -132,6 +136,11 @@ pub struct Engine {
     /// The version our last write made, and how long to wait for it to come back by the watch;
     /// nothing is decided on an older one meanwhile.
     awaited: HashMap<ServiceKey, (Arc<str>, Duration)>,
+    aws: bool,
+    /// What the cloud has been told and has answered.
+    clouds: HashMap<ServiceKey, Cloud>,
+    next_request: u64,
+    epoch: u64,
     /// Uids that hold numbers and are not the indexed Service of their name.
     suspects: HashMap<ServiceKey, BTreeSet<Uid>>,
     /// Claims found in statuses at the start that join a number somebody else holds.
@@ -168,6 +177,10 @@ impl Engine {
             passes: HashMap::new(),
             next_pass: 0,
             awaited: HashMap::new(),
+            aws: settings.aws,
+            clouds: HashMap::new(),
+            next_request: 0,
+            epoch: 0,
             suspects: HashMap::new(),
             joins: HashSet::new(),
             synced: BTreeSet::new(),
@@ -218,6 +231,7 @@ impl Engine {
             && !self.queue.has_ready()
             && !self.statuses_dirty
             && !self.line.stands()
+            && !self.clouds.values().any(Cloud::is_open)
     }
 
     /// Takes what happened.
@@ -225,6 +239,7 @@ impl Engine {
         match input {
             Input::Observed(observed) => self.observe(observed, now),
             Input::Leading(leading) => self.lead(leading),
+            Input::Converged(outcome) => self.converged(outcome),
             Input::ServiceWritten { pass, key, result } => {
                 self.service_written(pass, &key, result, now)
             }

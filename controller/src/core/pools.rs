@@ -162,7 +162,7 @@ pub fn patch(record: &PoolRecord, wanted: &PoolStatus) -> Option<Value> {
 }
 
 /// The merge patch that brings a class's conditions to what they should be.
-pub fn class_patch(class: &ClassRecord, index: &Index, now: i64) -> Option<Value> {
+pub fn class_patch(class: &ClassRecord, index: &Index, aws: bool, now: i64) -> Option<Value> {
     let older = index
         .classes()
         .filter(|other| other.name != class.name)
@@ -190,7 +190,12 @@ pub fn class_patch(class: &ClassRecord, index: &Index, now: i64) -> Option<Value
             Reason::Ready,
             "serves Services of this class".to_owned(),
         ),
-        (None, Provider::Aws | Provider::Gcp) => (
+        (None, Provider::Aws(_)) if aws => (
+            true,
+            Reason::Ready,
+            "serves Services of this class".to_owned(),
+        ),
+        (None, Provider::Aws(_) | Provider::Gcp) => (
             false,
             Reason::ProviderUnavailable,
             "this build of portolan has no provider for it; use spec.pool".to_owned(),

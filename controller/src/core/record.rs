@@ -85,7 +85,10 @@ pub struct LoadBalancerRequest {
 pub struct Ingress {
     /// The address, if it is one that can be read.
     pub ip: Option<IpAddr>,
-    /// The entry is exactly `{ip, ipMode: VIP}` in canonical form: nothing to repair.
+    /// The name, if it has one.
+    pub hostname: Option<Arc<str>>,
+    /// The entry is exactly `{ip, ipMode: VIP}` in canonical form, or `{hostname}`: nothing to
+    /// repair.
     pub plain: bool,
 }
 
@@ -132,6 +135,10 @@ pub struct ServiceRecord {
     pub ingress: Vec<Ingress>,
     /// `status.conditions`, all of them: ours are replaced, the others written back as they are.
     pub conditions: Vec<Condition>,
+    /// `metadata.finalizers`, all of them.
+    pub finalizers: Vec<Arc<str>>,
+    /// What a cloud is told, of a Service of type LoadBalancer.
+    pub cloud: Option<Arc<aws::input::Service>>,
 }
 
 /// A LoadBalancerClass, reduced.
@@ -162,8 +169,8 @@ pub struct ClassRecord {
 pub enum Provider {
     /// An address from these pools; from any when empty.
     Pool(Vec<String>),
-    /// AWS; not in this build.
-    Aws,
+    /// AWS, with these settings; the cluster's name is filled in by whoever talks to AWS.
+    Aws(Arc<aws::input::Class>),
     /// GCP; not in this build.
     Gcp,
 }
@@ -234,6 +241,20 @@ pub struct NamespaceRecord {
 }
 
 impl ServiceRecord {
+    /// Whether our finalizer is on it: something outside the cluster may be made for it.
+    pub fn has_finalizer(&self) -> bool {
+        self.finalizers
+            .iter()
+            .any(|name| **name == *crds::FINALIZER)
+    }
+
+    /// The name that its status shows.
+    pub fn shown_hostname(&self) -> Option<&Arc<str>> {
+        self.ingress
+            .iter()
+            .find_map(|entry| entry.hostname.as_ref())
+    }
+
     /// Every address in the ingress that can be read.
     pub fn ingress_numbers(&self) -> impl Iterator<Item = Number> + '_ {
         self.ingress

@@ -62,6 +62,8 @@ impl Settled {
     }
 }
 
+mod cloud;
+
 /// One condition to be.
 struct Say {
     type_: &'static str,
@@ -79,6 +81,10 @@ pub fn settle(record: &ServiceRecord, decision: &Decision, now: i64) -> Settled 
     let (say, ingress, missing): (Vec<Say>, Option<&[Grant]>, Option<&Missing>) =
         match &decision.address {
             Address::Later => return Settled::default(),
+            Address::Cloud(_, outcome) => {
+                return cloud::serving(record, outcome.as_ref(), decision.missing.as_ref(), now);
+            }
+            Address::Leaving(outcome) => return cloud::leaving(record, outcome.as_ref(), now),
             Address::Kept if decision.missing.is_none() => return Settled::default(),
             Address::NotOurs | Address::Kept => match &decision.missing {
                 Some(missing) => (

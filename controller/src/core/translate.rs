@@ -14,7 +14,7 @@ use std::{
 
 use k8s_openapi::{
     api::core::v1::{self, LoadBalancerIngress, Namespace, Service, ServiceSpec},
-    apimachinery::pkg::apis::meta::v1::ObjectMeta,
+    apimachinery::pkg::{apis::meta::v1::ObjectMeta, util::intstr::IntOrString},
 };
 use model::{Family, Labels, Port, Protocol, Reason, ServiceKey, TrafficPolicy, Uid};
 
@@ -73,6 +73,8 @@ pub fn service(service: &Service) -> Result<ServiceRecord, Rejection> {
             selector,
         ),
     };
+    let cloud = (service_type == ServiceType::LoadBalancer || has_finalizer(&service.metadata))
+        .then(|| Arc::new(cloud_service(service, spec, &identity, &ports, &families)));
     let status = service.status.as_ref();
     let ingress = status
         .and_then(|status| status.load_balancer.as_ref())
@@ -104,7 +106,73 @@ pub fn service(service: &Service) -> Result<ServiceRecord, Rejection> {
         conditions: status
             .and_then(|status| status.conditions.clone())
             .unwrap_or_default(),
+        finalizers: (service.metadata.finalizers.iter().flatten())
+            .map(|name| word(name))
+            .collect(),
+        cloud,
     })
+}
+
+fn has_finalizer(metadata: &ObjectMeta) -> bool {
+    let mut finalizers = metadata.finalizers.iter().flatten();
+    finalizers.any(|name| name == crds::FINALIZER)
+}
+
+/// What a cloud is told of a Service.
+fn cloud_service(
+    service: &Service,
+    spec: &ServiceSpec,
+    identity: &Identity,
+    ports: &[ServicePort],
+    families: &[Family],
+) -> aws::input::Service {
+    let read = |prefix: &&str, name: &str| name.starts_with(prefix);
+    let annotations = service.metadata.annotations.iter().flatten();
+    let entries = spec.ports.iter().flatten().zip(ports);
+    aws::input::Service {
+        key: ServiceKey {
+            namespace: word(service.metadata.namespace.as_deref().unwrap_or_default()),
+            name: identity.name.clone(),
+        },
+        uid: identity.uid.clone(),
+        annotations: annotations
+            .filter(|(name, _)| CLOUD_PREFIXES.iter().any(|prefix| read(prefix, name)))
+            .map(|(name, value)| (name.clone(), value.clone()))
+            .collect(),
+        ports: entries
+            .map(|(entry, port)| aws::input::ServicePort {
+                name: port.name.to_string(),
+                protocol: port.port.protocol,
+                port: port.port.number,
+                node_port: port.node_port,
+                target_port: target_port(entry.target_port.as_ref(), port.port.number),
+            })
+            .collect(),
+        source_ranges: spec.load_balancer_source_ranges.clone().unwrap_or_default(),
+        local: spec.external_traffic_policy.as_deref() == Some("Local"),
+        health_check_node_port: (spec.health_check_node_port)
+            .and_then(|port| u16::try_from(port).ok())
+            .unwrap_or_default(),
+        families: families.to_vec(),
+    }
+}
+
+/// Annotations that a cloud is told.
+const CLOUD_PREFIXES: [&str; 2] = ["service.beta.kubernetes.io/", "portolan.dev/"];
+
+fn target_port(port: Option<&IntOrString>, default: u16) -> aws::input::TargetPort {
+    use aws::input::TargetPort;
+    match port {
+        None => TargetPort::Number(default),
+        Some(IntOrString::Int(number)) => TargetPort::Number(
+            u16::try_from(*number)
+                .ok()
+                .filter(|n| *n > 0)
+                .unwrap_or(default),
+        ),
+        Some(IntOrString::String(name)) if name.is_empty() => TargetPort::Number(default),
+        Some(IntOrString::String(name)) => TargetPort::Name(name.clone()),
+    }
 }
 
 /// A LoadBalancerClass.
@@ -116,7 +184,7 @@ pub fn class(class: &crds::LoadBalancerClass) -> Result<ClassRecord, Rejection> 
     let spec = &class.spec;
     let provider = match (&spec.pool, &spec.aws, &spec.gcp) {
         (Some(pool), None, None) => Provider::Pool(pool.address_pools.clone()),
-        (None, Some(_), None) => Provider::Aws,
+        (None, Some(aws), None) => Provider::Aws(Arc::new(aws_class(&identity.name, aws))),
         (None, None, Some(_)) => Provider::Gcp,
         _ => {
             return Err(Rejection {
@@ -145,6 +213,30 @@ pub fn class(class: &crds::LoadBalancerClass) -> Result<ClassRecord, Rejection> 
             .unwrap_or_default(),
     })
 }
+
+fn aws_class(name: &str, aws: &crds::AwsProvider) -> aws::input::Class {
+    aws::input::Class {
+        name: name.to_owned(),
+        region: aws.region.clone(),
+        cluster: String::new(),
+        scheme: match aws.scheme {
+            crds::AwsScheme::Internal => aws::wanted::Scheme::Internal,
+            crds::AwsScheme::InternetFacing => aws::wanted::Scheme::InternetFacing,
+        },
+        target_type: match aws.target_type {
+            crds::AwsTargetType::Instance => aws::wanted::TargetType::Instance,
+            crds::AwsTargetType::Ip => aws::wanted::TargetType::Ip,
+        },
+        annotations: aws.annotations.clone(),
+        tags: aws.tags.clone(),
+        node_security_groups: Vec::new(),
+        max_targets: aws.max_targets.and_then(|most| usize::try_from(most).ok()),
+        security_group_rules: SECURITY_GROUP_RULES,
+    }
+}
+
+/// Rules that fit into one security group (AWS's default quota).
+const SECURITY_GROUP_RULES: usize = 60;
 
 /// A Namespace.
 ///
@@ -344,11 +436,16 @@ fn traffic_policy(text: Option<&str>, problems: &mut Problems) -> TrafficPolicy 
 fn ingress_entry(entry: &LoadBalancerIngress) -> Ingress {
     let text = entry.ip.as_deref().unwrap_or_default();
     let ip = stored_address(text);
-    let plain = ip.is_some_and(|ip| ip.to_string() == text)
+    let hostname = entry.hostname.as_deref().filter(|name| !name.is_empty());
+    let address = ip.is_some_and(|ip| ip.to_string() == text)
         && entry.ip_mode.as_deref() == Some("VIP")
-        && entry.hostname.is_none()
-        && entry.ports.as_deref().unwrap_or_default().is_empty();
-    Ingress { ip, plain }
+        && hostname.is_none();
+    let name = hostname.is_some() && entry.ip.is_none() && entry.ip_mode.is_none();
+    Ingress {
+        ip,
+        hostname: hostname.map(Arc::from),
+        plain: (address || name) && entry.ports.as_deref().unwrap_or_default().is_empty(),
+    }
 }
 
 /// Shared when there are none.

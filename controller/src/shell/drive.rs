@@ -21,11 +21,13 @@ use tokio::{
 use tracing::{info, warn};
 
 use super::{
+    mailbox::Mailbox,
     metrics::Metrics,
     run::State,
     write::{self, Call, Lane},
 };
 use crate::core::{
+    cloud::{Outcome, Request},
     effect::{Effect, Failure, Input, Now, Observed},
     engine::{Counters, Engine, Figures},
 };
@@ -91,7 +93,7 @@ impl Machine for Engine {
 }
 
 /// Until when this process may write; `None`: it may not.
-pub(super) type Mandate = Option<Instant>;
+pub type Mandate = Option<Instant>;
 
 /// What the loop lives in.
 pub(super) struct World {
@@ -105,6 +107,21 @@ pub(super) struct World {
     pub(super) state: watch::Sender<State>,
     pub(super) inbox: mpsc::Receiver<Observed>,
     pub(super) mandate: watch::Receiver<Mandate>,
+    /// For the cloud's provider.
+    pub(super) orders: Arc<Mailbox<Order>>,
+    /// From it.
+    pub(super) outcomes: Arc<Mailbox<Outcome>>,
+}
+
+/// What the cloud's provider is told.
+#[derive(Clone, PartialEq, Debug)]
+pub struct Order {
+    /// Its number: the outcome names it.
+    pub number: u64,
+    /// Which time it is that this process leads: what was told before is void.
+    pub epoch: u64,
+    /// What is wanted.
+    pub request: Arc<Request>,
 }
 
 /// Requests of one lane: those under way and those that wait.
@@ -258,7 +275,21 @@ pub(super) async fn drive<M: Machine>(
             }
         }
         for effect in machine.poll(now) {
-            requests.push(write::call(effect, &world.identity, now.wall));
+            if let Effect::Converge {
+                number,
+                epoch,
+                request,
+            } = effect
+            {
+                let order = Order {
+                    number,
+                    epoch,
+                    request,
+                };
+                world.orders.put(order.request.key.clone(), order);
+            } else if let Some(call) = write::call(effect, &world.identity, now.wall) {
+                requests.push(call);
+            }
         }
         requests.start(&world);
         world.publish(machine, leading, &requests);
@@ -287,6 +318,7 @@ pub(super) async fn drive<M: Machine>(
             taken = world.inbox.recv_many(&mut batch, BATCH) => if taken == 0 {
                 return Err(Blind);
             },
+            () = world.outcomes.filled() => {}
             () = sleep_until(wake) => {}
         }
         // Whatever woke us, take what else is there, so that results cannot keep the inbox waiting
@@ -297,6 +329,9 @@ pub(super) async fn drive<M: Machine>(
             if let Some(input) = input {
                 machine.handle(input, now);
             }
+        }
+        for outcome in world.outcomes.take() {
+            machine.handle(Input::Converged(outcome), now);
         }
         while batch.len() < BATCH {
             let Ok(observed) = world.inbox.try_recv() else {

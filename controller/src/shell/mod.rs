@@ -8,13 +8,16 @@ mod admin;
 mod client;
 mod drive;
 mod election;
+mod mailbox;
 mod metrics;
 mod run;
 mod watch;
 mod write;
 
 pub use client::{USER_AGENT, client, client_over};
-pub use run::{Election, Error, Options, State, run};
+pub use drive::{Mandate, Order};
+pub use mailbox::Mailbox;
+pub use run::{Election, Error, Options, Outcome, Provider, Seat, State, run};
 
 #[cfg(test)]
 mod tests;

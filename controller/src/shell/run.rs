@@ -8,6 +8,7 @@ use std::{
 };
 
 use crds::{AddressPool, AllocationBlock, LoadBalancerClass, NodePortPool};
+use futures::future::BoxFuture;
 use jiff::Timestamp;
 use k8s_openapi::api::core::v1::{Namespace, Service};
 use kube::Client;
@@ -21,12 +22,14 @@ use tracing::{info, warn};
 
 use super::{
     admin,
-    drive::{self, Mandate, World},
+    drive::{self, Mandate, Order, World},
     election,
+    mailbox::Mailbox,
     metrics::{Exposition, Metrics},
     watch::{Watched, watch},
 };
 use crate::core::{
+    cloud,
     effect::Observed,
     engine::{Counters, Engine, Figures, Settings},
 };
@@ -54,8 +57,35 @@ pub struct Options {
     pub streaming_lists: bool,
     /// Unix seconds now.
     pub wall: fn() -> i64,
+    /// What serves classes with `spec.aws`; `None`: nothing does.
+    pub aws: Option<Provider>,
     /// Where the state is published; see [`Options::observe`].
     pub state: watch::Sender<State>,
+}
+
+/// What makes load balancers in a cloud: a task that never ends.
+#[derive(Clone)]
+pub struct Provider(pub Arc<dyn Fn(Seat) -> BoxFuture<'static, Outcome> + Send + Sync>);
+
+impl std::fmt::Debug for Provider {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("Provider")
+    }
+}
+
+/// What such a task works with.
+#[derive(Clone)]
+pub struct Seat {
+    /// For nodes and endpoints.
+    pub client: Client,
+    /// What is wanted, by Service.
+    pub orders: Arc<Mailbox<Order>>,
+    /// What became of it.
+    pub outcomes: Arc<Mailbox<cloud::Outcome>>,
+    /// Until when it may write.
+    pub mandate: watch::Receiver<Mandate>,
+    /// Unix seconds now.
+    pub wall: fn() -> i64,
 }
 
 /// Which Lease.
@@ -103,6 +133,7 @@ impl Options {
             election: None,
             admin: None,
             concurrency: 32,
+            aws: None,
             streaming_lists: true,
             wall: || Timestamp::now().as_second(),
             state: watch::Sender::default(),
@@ -132,7 +163,8 @@ pub enum Error {
     },
 }
 
-pub(super) type Outcome = Result<(), Box<dyn std::error::Error + Send + Sync>>;
+/// How a part ends.
+pub type Outcome = Result<(), Box<dyn std::error::Error + Send + Sync>>;
 
 /// The tasks beside the engine. Dropping it aborts them all.
 #[derive(Default)]
@@ -256,7 +288,19 @@ pub async fn run(
     let mut engine = Engine::new(Settings {
         identity: Arc::clone(&options.identity),
         seed: options.seed,
+        aws: options.aws.is_some(),
     });
+    let (orders, outcomes) = (Arc::<Mailbox<Order>>::default(), Arc::default());
+    if let Some(Provider(start)) = &options.aws {
+        let provider = start(Seat {
+            client: client.clone(),
+            orders: Arc::clone(&orders),
+            outcomes: Arc::clone(&outcomes),
+            mandate: mandate_seen.clone(),
+            wall: options.wall,
+        });
+        parts.spawn("the AWS provider", provider);
+    }
     let world = World {
         client,
         identity: options.identity,
@@ -267,6 +311,8 @@ pub async fn run(
         state: options.state,
         inbox,
         mandate: mandate_seen,
+        orders,
+        outcomes,
     };
     together(&mut parts, drive::drive(&mut engine, world, shutdown)).await?;
 

@@ -442,6 +442,8 @@ fn world(client: Client) -> (World, mpsc::Sender<Observed>, watch::Sender<Mandat
     let started = Instant::now();
     let mandate = watch::Sender::new(Some(started + Duration::from_secs(3600)));
     let world = World {
+        orders: Arc::default(),
+        outcomes: Arc::default(),
         client,
         identity: "test".into(),
         concurrency: 2,

@@ -115,8 +115,9 @@ impl About {
     }
 }
 
-/// The effect as a request. `identity` and `wall` (Unix seconds) are for Events only.
-pub(super) fn call(effect: Effect, identity: &str, wall: i64) -> Call {
+/// The effect as a request; `None` when it is not for the API server. `identity` and `wall` (Unix
+/// seconds) are for Events only.
+pub(super) fn call(effect: Effect, identity: &str, wall: i64) -> Option<Call> {
     let (about, request) = match effect {
         Effect::WriteService { pass, key, patch } => {
             let at = services(&key);
@@ -156,6 +157,7 @@ pub(super) fn call(effect: Effect, identity: &str, wall: i64) -> Call {
             let request = cluster::<AllocationBlock>().get(&id.name(), &GetParams::default());
             (About::ReadBlock(id), request.map_err(unsendable))
         }
+        Effect::Converge { .. } => return None,
         Effect::Emit(note) => {
             let request = event(&note, identity, wall);
             (About::Emit(note.key), request)
@@ -173,7 +175,7 @@ pub(super) fn call(effect: Effect, identity: &str, wall: i64) -> Call {
             (About::ClassStatus(name), request)
         }
     };
-    Call { about, request }
+    Some(Call { about, request })
 }
 
 fn services(key: &ServiceKey) -> Requests {

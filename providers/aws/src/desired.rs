@@ -128,6 +128,7 @@ fn decide<'a>(
     let guarded = security_group.is_some() || !security_groups.is_empty();
     let (namespace, name) = (&first.key.namespace, request.group.as_deref());
     Ok(Wanted {
+        adopt: request.adopt.clone(),
         load_balancer: LoadBalancer {
             name: request.name.clone().unwrap_or_else(|| {
                 names::load_balancer(

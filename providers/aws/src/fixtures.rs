@@ -41,6 +41,7 @@ pub(crate) fn annotations(pairs: &[(&str, &str)]) -> BTreeMap<String, String> {
 pub(crate) fn class() -> Class {
     Class {
         name: "cloud".to_owned(),
+        region: None,
         cluster: "test".to_owned(),
         scheme: Scheme::Internal,
         target_type: TargetType::Instance,

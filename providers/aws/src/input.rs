@@ -46,6 +46,8 @@ pub struct Existing {
 pub struct Class {
     /// `metadata.name`.
     pub name: String,
+    /// The region that it asks for; none: the controller's.
+    pub region: Option<String>,
     /// The cluster's name: part of names and tags, so that clusters in one account do not meet.
     pub cluster: String,
     /// The scheme of Services that do not say.

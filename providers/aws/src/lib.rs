@@ -7,14 +7,18 @@
 //! account -> observe -> seen ┘
 //! ```
 //!
-//! [`desired`] and [`diff`] are pure: what `portolan plan` prints is what the controller does. What
+//! [`desired()`] and [`mod@diff`] are pure: what `portolan plan` prints is what the controller does. What
 //! talks to AWS is behind the feature `sdk`.
 
 pub mod annotations;
+mod attributes;
 pub mod desired;
+pub mod diff;
+pub mod fingerprint;
 pub mod input;
 pub mod names;
 pub mod plan;
+pub mod rehearsal;
 pub mod security;
 pub mod seen;
 pub mod subnets;

@@ -45,26 +45,23 @@ pub struct Step {
     pub action: Action,
 }
 
-/// What a step does; named as AWS's operation.
+/// What a step does; named as AWS's operation, fields as AWS's.
 #[derive(Clone, PartialEq, Eq, Debug, Serialize)]
 #[serde(tag = "action", rename_all_fields = "camelCase")]
+#[expect(missing_docs, reason = "AWS's own words for AWS's own operations")]
 pub enum Action {
-    /// EC2.
     CreateSecurityGroup {
         vpc: String,
         group: SecurityGroup,
     },
-    /// EC2: rules of [`Ref`] that are missing.
     AuthorizeSecurityGroupIngress {
         group: Ref,
         rules: BTreeSet<Rule>,
     },
-    /// EC2: rules of [`Ref`] that are too many.
     RevokeSecurityGroupIngress {
         group: Ref,
         rules: BTreeSet<Rule>,
     },
-    /// EC2.
     DeleteSecurityGroup {
         group: Ref,
     },
@@ -155,7 +152,7 @@ pub enum Action {
         resources: Vec<Ref>,
         keys: BTreeSet<String>,
     },
-    /// Not a call: the rest of the plan is made again once this is true.
+    /// Not a call: the rest is planned again once this is true.
     Wait {
         until: Wait,
     },
@@ -174,6 +171,7 @@ pub struct Forward {
 /// What a plan waits for.
 #[derive(Clone, PartialEq, Eq, Debug, Serialize)]
 #[serde(tag = "for", rename_all = "camelCase", rename_all_fields = "camelCase")]
+#[expect(missing_docs, reason = "each variant says what its one field is for")]
 pub enum Wait {
     /// The load balancer is active.
     Active { load_balancer: Ref },
@@ -181,11 +179,36 @@ pub enum Wait {
     Healthy { target_group: Ref },
     /// None of its targets drains any longer.
     Drained { target_group: Ref },
+    /// Clients have had the time to learn the name of its successor (DNS).
+    Forgotten { load_balancer: Ref },
 }
 
 /// Steps in order; empty when nothing is to be done.
 #[derive(Clone, PartialEq, Eq, Debug, Default, Serialize)]
+#[serde(rename_all = "camelCase")]
 pub struct Plan {
     /// In order.
     pub steps: Vec<Step>,
+    /// The load balancer whose name the status is to show once the steps are done.
+    pub show: Option<Ref>,
+    /// What a user should know and nothing stops for.
+    pub warnings: Vec<String>,
+}
+
+impl Plan {
+    /// What it waits for, in order.
+    pub fn waits(&self) -> impl Iterator<Item = &Wait> {
+        self.steps.iter().filter_map(|step| {
+            let Action::Wait { until } = &step.action else {
+                return None;
+            };
+            Some(until)
+        })
+    }
+
+    /// The worst that it does to traffic.
+    pub fn effect(&self) -> Effect {
+        let effects = self.steps.iter().map(|step| step.effect);
+        effects.max().unwrap_or(Effect::None)
+    }
 }

@@ -71,6 +71,9 @@ pub struct Wanted {
     /// Names what it is for: `namespace/name` of the Service, or
     /// `namespace/group:NAME` of a group.
     pub stack: String,
+    /// The ARN of somebody else's load balancer that takes the listeners (`portolan.dev/adopt`).
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub adopt: Option<String>,
     /// The load balancer itself.
     pub load_balancer: LoadBalancer,
     /// Its listeners, by port.

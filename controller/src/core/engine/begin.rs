@@ -11,6 +11,8 @@ impl Engine {
         self.begun = false;
         self.passes.clear();
         self.awaited.clear();
+        self.clouds.clear();
+        self.epoch += 1;
         self.effects.clear();
         self.queue.clear();
         self.line = Line::default();

@@ -106,6 +106,7 @@ impl Engine {
     /// The API server said DELETED for this uid: it never comes back, so its numbers are free.
     pub(super) fn gone(&mut self, key: &ServiceKey, uid: &Uid, now: Now) {
         self.awaited.remove(key);
+        self.forsake(key, uid);
         if self
             .passes
             .get(key)

@@ -11,6 +11,8 @@ impl Engine {
             allocator: &self.allocator,
             ledger: &self.ledger,
             cluster_families: &self.cluster_families,
+            aws: self.aws,
+            outcome: self.outcome(&record.key, &record.uid),
             now: now.wall,
         }
     }
@@ -43,6 +45,7 @@ impl Engine {
             self.step(key, Some(&record.uid), Stage::Claiming(open));
             return;
         }
+        self.converge(&record, &decision.address);
         let settled = settle::settle(&record, &decision, now.wall);
         if decision.address != Address::Later {
             self.index.set_waits(key, settled.waits.clone());

@@ -62,7 +62,7 @@ impl Engine {
                 self.statuses_dirty = true;
                 continue;
             }
-            if let Some(patch) = pools::class_patch(class, &self.index, now.wall) {
+            if let Some(patch) = pools::class_patch(class, &self.index, self.aws, now.wall) {
                 self.counters.pool_writes += 1;
                 self.class_writes.insert(class.name.clone());
                 self.effects.push(Effect::WriteClassStatus {

@@ -30,6 +30,8 @@ fn record() -> ServiceRecord {
         request: Ok(LoadBalancerRequest::default()),
         ingress: Vec::new(),
         conditions: Vec::new(),
+        finalizers: Vec::new(),
+        cloud: None,
     }
 }
 

@@ -76,11 +76,21 @@ fn a_full_service_becomes_a_record() {
         }),
         ingress: vec![Ingress {
             ip: Some("203.0.113.7".parse().unwrap()),
+            hostname: None,
             plain: true,
         }],
         conditions: vec![condition],
+        finalizers: Vec::new(),
+        cloud: None,
     };
-    assert_eq!(service(&read(object)), Ok(wanted));
+    let record = service(&read(object)).unwrap();
+    let cloud = record.cloud.clone();
+    assert!(cloud.is_some_and(|cloud| cloud.ports.len() == 2 && cloud.local));
+    let record = ServiceRecord {
+        cloud: None,
+        ..record
+    };
+    assert_eq!(record, wanted);
 }
 
 #[test]
@@ -221,7 +231,8 @@ fn only_an_entry_as_we_write_it_is_plain() {
             true,
             false,
         ),
-        (json!({"hostname": "a.b"}), false, false),
+        (json!({"hostname": "a.b"}), false, true),
+        (json!({"hostname": "a.b", "ipMode": "VIP"}), false, false),
     ];
     for (entry, readable, plain) in rows {
         let found = ingress_entry(&read(entry.clone()));
@@ -259,7 +270,6 @@ fn a_class_becomes_a_record_with_its_provider() {
             json!({"className": "c", "pool": {"addressPools": ["a"]}}),
             Provider::Pool(vec!["a".to_owned()]),
         ),
-        (json!({"className": "c", "aws": {}}), Provider::Aws),
         (json!({"className": "c", "gcp": {}}), Provider::Gcp),
     ];
     for (spec, provider) in rows {
@@ -267,6 +277,15 @@ fn a_class_becomes_a_record_with_its_provider() {
         assert_eq!((&*record.class_name, record.generation), ("c", 2));
         assert_eq!(record.provider, provider);
     }
+    let aws = json!({"targetType": "ip", "tags": {"team": "edge"}, "maxTargets": 25});
+    let record = read_class(json!({"className": "c", "aws": aws})).unwrap();
+    let Provider::Aws(class) = record.provider else {
+        panic!("{:?}", record.provider);
+    };
+    assert_eq!(class.target_type, aws::wanted::TargetType::Ip);
+    assert_eq!(class.scheme, aws::wanted::Scheme::Internal);
+    assert_eq!(class.max_targets, Some(25));
+    assert_eq!(class.tags["team"], "edge");
 }
 
 #[test]

@@ -38,7 +38,12 @@ async fn performed(
 ) -> (Option<Input>, Log, Metrics) {
     let (client, log) = scripted(move |_| script());
     let metrics = Metrics::default();
-    let input = perform(&client, call(effect, "test", 1_767_225_600), &metrics).await;
+    let input = perform(
+        &client,
+        call(effect, "test", 1_767_225_600).unwrap(),
+        &metrics,
+    )
+    .await;
     (input, log, metrics)
 }
 

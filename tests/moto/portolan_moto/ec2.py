@@ -1,0 +1,44 @@
+"""EC2: a security group that something uses cannot be deleted."""
+
+import time
+
+from moto.ec2.exceptions import DependencyViolationError
+from moto.ec2.models import EC2Backend, ec2_backends
+
+from . import settings
+
+
+class Backend(EC2Backend):
+    __module__ = EC2Backend.__module__  # where moto looks for the URLs
+
+    def __init__(self, *args, **kwargs):
+        super().__init__(*args, **kwargs)
+        self.lingering = {}  # security group -> until when a deleted load balancer's interface has it
+
+    def linger(self, groups):
+        until = time.monotonic() + settings.INTERFACE_SECONDS
+        self.lingering.update(dict.fromkeys(groups, until))
+
+    def delete_security_group(self, name=None, group_id=None):
+        """AWS: DependencyViolation while an interface (here: an NLB's) or another group's rule has it."""
+        from moto.elbv2.models import elbv2_backends
+
+        group = self.get_security_group_by_name_or_id(group_id or name)
+        if group:
+            balancers = elbv2_backends[self.account_id][self.region_name].load_balancers.values()
+            used = any(group.id in balancer.security_groups for balancer in balancers)
+            used |= self.lingering.get(group.id, 0) > time.monotonic()
+            used |= any(self.names(other, group.id) for other in self.groups[group.vpc_id].values())
+            if used:
+                raise DependencyViolationError(f"resource {group.id} has a dependent object")
+        return super().delete_security_group(name, group_id)
+
+    @staticmethod
+    def names(other, group_id):
+        rules = [*other.ingress_rules, *other.egress_rules]
+        sources = [(rule.source_group or {}).get("GroupId") for rule in rules]
+        return other.id != group_id and group_id in sources
+
+
+def extend():
+    ec2_backends.backend = Backend
