@@ -26,8 +26,10 @@ mod values;
 mod words;
 
 #[cfg(test)]
-mod tests;
+pub(crate) mod tests;
 
+#[cfg(test)]
+pub(crate) use known::KNOWN;
 pub(crate) use values::go_bool;
 use values::{Annotations, Source};
 

@@ -72,7 +72,7 @@ pub fn security_group(cluster: &str, namespace: &str, name: &str, identity: &str
 pub fn backend_security_group(cluster: &str) -> String {
     format!(
         "k8s-traffic-{:.232}-{:.10}",
-        alphanumeric(cluster, "-"),
+        alphanumeric(cluster),
         hash(&[cluster])
     )
 }
@@ -80,16 +80,14 @@ pub fn backend_security_group(cluster: &str) -> String {
 fn named(namespace: &str, name: &str, parts: &[&str]) -> String {
     format!(
         "k8s-{:.8}-{:.8}-{:.10}",
-        alphanumeric(namespace, ""),
-        alphanumeric(name, ""),
+        alphanumeric(namespace),
+        alphanumeric(name),
         hash(parts)
     )
 }
 
-fn alphanumeric(text: &str, also: &str) -> String {
-    text.chars()
-        .filter(|character| character.is_ascii_alphanumeric() || also.contains(*character))
-        .collect()
+fn alphanumeric(text: &str) -> String {
+    text.chars().filter(char::is_ascii_alphanumeric).collect()
 }
 
 fn hash(parts: &[&str]) -> String {
@@ -177,7 +175,7 @@ mod tests {
         let named = security_group("my-cluster", "default", "nlb-ip-svc-tls", UID);
         assert_eq!(named, "k8s-default-nlbipsvc-1da4b78715");
         let backend = backend_security_group("my-cluster");
-        assert_eq!(backend, "k8s-traffic-my-cluster-4cbfcec96c");
+        assert_eq!(backend, "k8s-traffic-mycluster-4cbfcec96c");
     }
 
     #[test]

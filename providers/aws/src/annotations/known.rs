@@ -8,7 +8,7 @@ use super::{
 use crate::Rejection;
 
 /// Everything after [`PREFIX`] that is carried out.
-pub(super) const KNOWN: [&str; 47] = [
+pub(crate) const KNOWN: [&str; 47] = [
     "type",
     "nlb-target-type",
     "name",

@@ -12,11 +12,11 @@ fn refused(asked: &[(&str, &str)]) -> String {
     rejection.message
 }
 
-type Row = (&'static str, &'static str, fn(&Request) -> bool);
+pub(crate) type Row = (&'static str, &'static str, fn(&Request) -> bool);
 
 /// Annotation, value, and what became of it.
 #[rustfmt::skip]
-const ACCEPTED: &[Row] = &[
+pub(crate) const ACCEPTED: &[Row] = &[
     ("type", "external", |r| r.target_type == TargetType::Instance),
     ("type", "nlb", |r| r.target_type == TargetType::Instance),
     ("type", "nlb-ip", |r| r.target_type == TargetType::Ip),
