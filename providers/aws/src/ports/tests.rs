@@ -318,6 +318,8 @@ fn listener_attributes_go_to_the_listener_of_that_protocol_and_port() {
         ),
         (1, 0)
     );
+    let tls = planned(&[CERT, ("listener-attributes.TLS-80", "a=b")]);
+    assert_eq!(tls[0].listener.attributes.len(), 0);
 }
 
 #[test]

@@ -164,6 +164,12 @@ fn aws_counts_rules_of_each_family_apart() {
     listed.annotations = list;
     let refused = opened_of(&listed, DUAL, 60).unwrap_err();
     assert!(refused.contains("would need 62 rules"), "{refused}");
+    listed.source_ranges.retain(|range| range.contains(':'));
+    let refused = opened_of(&listed, DUAL, 60).unwrap_err();
+    assert!(
+        refused.contains("would need 62 rules"),
+        "a list counts in both: {refused}"
+    );
 }
 
 fn groups_of(
