@@ -394,7 +394,7 @@ class Backend(models.ELBv2Backend):
         if ssl_policy and ssl_policy not in SSL_POLICIES:
             raise Error("SSLPolicyNotFound", f"SSL policy '{ssl_policy}' not found")
         if len(alpn_policy or []) > 1 or set(alpn_policy or []) - set(ALPN):
-            raise Error("ALPNPolicyNotSupported", f"ALPN policy {alpn_policy} is not supported")
+            raise Error("ALPNPolicyNotFound", f"ALPN policy {alpn_policy} is not supported")
 
     def check_port(self, balancer, port, but=None):
         """AWS: DuplicateListener for a port in use."""

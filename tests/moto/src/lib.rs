@@ -24,6 +24,7 @@ mod python;
 mod query;
 
 use std::collections::BTreeMap;
+use std::path::Path;
 
 pub use network::{Health, Instance, Network, SetUpError, Subnet};
 pub use proxy::{Call, EVERY, Fault, What};
@@ -73,6 +74,12 @@ impl Aws {
     #[must_use]
     pub fn direct(&self) -> String {
         format!("http://127.0.0.1:{}", self.moto.port)
+    }
+
+    /// The Python that has the packages of `requirements.txt`, boto3 among them.
+    #[must_use]
+    pub fn python(&self) -> &Path {
+        &self.moto.python
     }
 
     /// A client of [`Aws::direct`].

@@ -43,6 +43,7 @@ pub enum NotAvailable {
 #[derive(Debug)]
 pub(crate) struct Moto {
     pub(crate) port: u16,
+    pub(crate) python: PathBuf,
     _child: Child,
 }
 
@@ -54,7 +55,8 @@ impl Moto {
         let base = base
             .await
             .map_err(|error| NotAvailable::Start(error.to_string()))??;
-        let mut child = Command::new(base.join("bin/python"))
+        let python = base.join("bin/python");
+        let mut child = Command::new(&python)
             .args(["-m", "portolan_moto", "0"])
             .current_dir(env!("CARGO_MANIFEST_DIR"))
             .env("PYTHONDONTWRITEBYTECODE", "1")
@@ -74,6 +76,7 @@ impl Moto {
         let port = port.ok_or_else(|| NotAvailable::Start(format!("it says {line:?}")))?;
         Ok(Self {
             port,
+            python,
             _child: child,
         })
     }

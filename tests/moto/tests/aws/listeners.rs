@@ -71,7 +71,7 @@ sentences! {
             (wanted("TLS", ""), "ValidationError"),
             (wanted("TLS", "Certificates.member.1.CertificateArn=arn:aws:acm:eu-central-1:123456789012:certificate/x"), "CertificateNotFound"),
             (wanted("TLS", &format!("{with} SslPolicy=none")), "SSLPolicyNotFound"),
-            (wanted("TLS", &format!("{with} AlpnPolicy.member.1=h2")), "ALPNPolicyNotSupported"),
+            (wanted("TLS", &format!("{with} AlpnPolicy.member.1=h2")), "ALPNPolicyNotFound"),
         ] {
             lab.refused("CreateListener", &wanted, code).await;
         }

@@ -9,6 +9,7 @@ mod harness;
 mod lab;
 mod listeners;
 mod quotas;
+mod sdk;
 mod security_groups;
 mod tags;
 mod targets;
