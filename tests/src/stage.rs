@@ -119,11 +119,16 @@ impl Stage {
     /// Everything is as it should be and stays so: the ledger holds what is shown, and neither
     /// waiting longer than a resync nor a restart writes anything. Leaves no controller running.
     pub async fn fixed_point(&self, running: Running) {
+        self.fixed_point_of(running, options("restarted")).await;
+    }
+
+    /// The same with a restart under these options.
+    pub async fn fixed_point_of(&self, running: Running, restarted: Options) {
         let before = self.cluster.settled().await;
         self.cluster.check().await;
         running.stop().await;
         self.faults.log().clear();
-        let mut again = self.start("restarted");
+        let mut again = Running::start(self.client.clone(), restarted);
         again.until("idle", |state| state.idle).await;
         let after = self.cluster.settled().await;
         assert_eq!(

@@ -31,6 +31,8 @@ pub(crate) enum Part {
     Kubectl,
     /// The programs of a real Kubernetes, built once.
     Kubernetes,
+    /// An AWS for tests: moto, from PyPI.
+    Moto,
     /// Debian's packages for nodes that run pods, and the image that they run.
     Lab,
     /// Every test, those on a real Kubernetes last.
@@ -48,6 +50,7 @@ impl Part {
             Self::Advisories => "advisories",
             Self::Kubectl => "kubectl",
             Self::Kubernetes => "kubernetes",
+            Self::Moto => "moto",
             Self::Lab => "lab",
             Self::Test => "test",
         }
@@ -119,6 +122,10 @@ fn outcome(part: Part, root: &Path, counts: &mut Counts) -> anyhow::Result<Outco
             None => Outcome::NotRun("no kubectl: every test that uses it is left out".to_owned()),
         }),
         Part::Kubernetes => available(Binary::build().map(|_| String::new())),
+        Part::Moto => Ok(match moto::available() {
+            Ok(()) => Outcome::Passed(String::new()),
+            Err(why) => Outcome::NotRun(why.to_string()),
+        }),
         Part::Lab => {
             tools::debian_packages()?;
             if let Err(error) = k8s::lab::available() {
@@ -142,6 +149,9 @@ fn available(found: anyhow::Result<String>) -> anyhow::Result<Outcome> {
         },
     }
 }
+
+/// Packages whose ignored tests need moto.
+const MOTO: [&str; 1] = ["moto"];
 
 /// A part that is one command: its exit status is the outcome.
 fn simple(command: &mut Command) -> anyhow::Result<Outcome> {
@@ -183,7 +193,7 @@ fn advisories(root: &Path) -> anyhow::Result<Outcome> {
 /// Tests that need kubectl have `kubectl` in their path; without one they are left out by that
 /// word, so that they count as skipped and not as passed. Tests on a real Kubernetes are ignored at
 /// first; where it can run, a second call runs them, and those that need nodes lie in a
-/// module `lab` or `lab_MODE`.
+/// module `lab` or `lab_MODE`. Tests against moto are ignored at first, too; a third call runs them.
 fn tests(root: &Path, counts: &mut Counts) -> anyhow::Result<Outcome> {
     let command = || process::cargo(root, ["test", "--workspace", "--locked", "--no-fail-fast"]);
     let mut all = command();
@@ -195,12 +205,22 @@ fn tests(root: &Path, counts: &mut Counts) -> anyhow::Result<Outcome> {
     if Binary::cached().is_ok() {
         // runs: cargo test --package cluster -- --ignored
         let mut real = command();
+        real.args(MOTO.map(|package| ["--exclude", package]).as_flattened());
         real.args(["--", "--ignored"]);
         if k8s::lab::available().is_err() {
             real.args(["--skip", "lab::", "--skip", "lab_"]); // "available" is another word
         }
         let mut again = Counts::default();
         ok &= process::tee(&mut real, |line| again.see(line))?.success();
+        counts.no_longer_ignored(again);
+    }
+    if moto::available().is_ok() {
+        // runs: cargo test --package moto -- --ignored
+        let mut aws = process::cargo(root, ["test", "--locked", "--no-fail-fast"]);
+        aws.args(MOTO.map(|package| ["--package", package]).as_flattened());
+        aws.args(["--", "--ignored"]);
+        let mut again = Counts::default();
+        ok &= process::tee(&mut aws, |line| again.see(line))?.success();
         counts.no_longer_ignored(again);
     }
     Ok(match (ok, counts.passed) {

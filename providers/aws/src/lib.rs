@@ -7,8 +7,8 @@
 //! account -> observe -> seen ┘
 //! ```
 //!
-//! [`desired()`] and [`mod@diff`] are pure: what `portolan plan` prints is what the controller does. What
-//! talks to AWS is behind the feature `sdk`.
+//! [`desired()`] and [`mod@diff`] are pure: nothing here talks to AWS; what does (observe and apply) is
+//! still to come.
 
 pub mod annotations;
 mod attributes;

@@ -34,6 +34,15 @@ pub use query::{Failed, Query, Reply, Service};
 /// The region that everything lies in.
 pub const REGION: &str = "eu-central-1";
 
+/// Whether it can run on this machine; the first time it installs moto, which takes a minute.
+///
+/// # Errors
+///
+/// [`NotAvailable`] says what this machine lacks.
+pub fn available() -> Result<(), NotAvailable> {
+    python::installed().map(drop)
+}
+
 /// A running AWS of one test. Dropping it ends the Python program and the proxy.
 #[derive(Debug)]
 pub struct Aws {

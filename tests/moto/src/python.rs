@@ -49,9 +49,7 @@ pub(crate) struct Moto {
 
 impl Moto {
     pub(crate) async fn start(settings: &[(&str, &str)]) -> Result<Self, NotAvailable> {
-        let base = tokio::task::spawn_blocking(|| {
-            packages(OsStr::new("python3"), &cache()?, REQUIREMENTS)
-        });
+        let base = tokio::task::spawn_blocking(installed);
         let base = base
             .await
             .map_err(|error| NotAvailable::Start(error.to_string()))??;
@@ -80,6 +78,11 @@ impl Moto {
             _child: child,
         })
     }
+}
+
+/// The virtual environment; made if it is not there.
+pub(crate) fn installed() -> Result<PathBuf, NotAvailable> {
+    packages(OsStr::new("python3"), &cache()?, REQUIREMENTS)
 }
 
 fn cache() -> Result<PathBuf, NotAvailable> {

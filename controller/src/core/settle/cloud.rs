@@ -13,6 +13,10 @@ pub(super) fn serving(
     missing: Option<&Missing>,
     now: i64,
 ) -> Settled {
+    if missing.is_none() && outcome.is_none() && record.has_finalizer() {
+        // Asked, for the first time or after a restart: what it says stays until the answer.
+        return Settled::default();
+    }
     let (up, reason, message) = match (missing, outcome) {
         (Some(missing), _) => (false, missing.reason, missing.message.clone()),
         (None, None) => (
