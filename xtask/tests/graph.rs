@@ -71,6 +71,11 @@ fn allocator_reaches_neither_tokio_nor_kube() {
 }
 
 #[test]
+fn aws_plans_without_tokio_and_kube() {
+    assert_eq!(reached("aws", IO), NOTHING);
+}
+
+#[test]
 fn the_demo_is_built_without_a_cloud_sdk() {
     assert_eq!(reached("demo", CLOUD), NOTHING);
 }

@@ -144,14 +144,13 @@ pub fn decide(snapshot: &Snapshot<'_>) -> Decision {
             external_address(snapshot, own.missing.is_some(), &mut holds)
         }
     };
-    let address = match address {
-        // A cloud served it before: it has another type now, or the class another provider.
-        Address::NotOurs | Address::Decided { .. }
-            if record.has_finalizer() && !snapshot.is_cloud() =>
-        {
-            Address::Leaving(snapshot.outcome.cloned())
-        }
-        address => address,
+    // A cloud served it before: it has another type now, or the class another provider.
+    let left = record.has_finalizer()
+        && !snapshot.is_cloud()
+        && matches!(address, Address::NotOurs | Address::Decided { .. });
+    let address = match left {
+        true => Address::Leaving(snapshot.outcome.cloned()),
+        false => address,
     };
     let surplus = snapshot
         .allocator
