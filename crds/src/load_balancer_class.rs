@@ -129,7 +129,8 @@ pub struct AwsProvider {
 
     /// At most so many nodes are targets of one target group; without it as many as AWS's quotas allow.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    #[schemars(range(min = 1, max = 1000))]
+    #[x_kube(validation = Rule::new("self >= 1 && self <= 1000")
+        .message("maxTargets must be from 1 to 1000: AWS lets no more targets into a target group"))]
     pub max_targets: Option<u32>,
 }
 

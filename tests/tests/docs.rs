@@ -196,7 +196,7 @@ fn the_guide_explains_every_reason_in_the_words_of_the_code() {
 #[test]
 fn every_annotation_and_condition_in_the_documentation_is_in_the_code() {
     let mut code = String::new();
-    for folder in ["crds/src", "controller/src"] {
+    for folder in ["crds/src", "controller/src", "providers"] {
         for source in files(&root().join(folder), &[".rs"]) {
             code.push_str(&read(&source));
         }

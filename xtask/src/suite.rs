@@ -122,12 +122,20 @@ fn outcome(part: Part, root: &Path, counts: &mut Counts) -> anyhow::Result<Outco
             None => Outcome::NotRun("no kubectl: every test that uses it is left out".to_owned()),
         }),
         Part::Kubernetes => available(Binary::build().map(|_| String::new())),
-        Part::Moto => Ok(match moto::available() {
-            Ok(()) => Outcome::Passed(String::new()),
-            Err(why) => Outcome::NotRun(why.to_string()),
-        }),
+        Part::Moto => {
+            use moto::NotAvailable::{Python, Venv};
+            let mut found = moto::available();
+            if matches!(found, Err(Python(_) | Venv(_))) {
+                tools::debian_packages(&["python3-venv"])?;
+                found = moto::available();
+            }
+            Ok(match found {
+                Ok(()) => Outcome::Passed(String::new()),
+                Err(why) => Outcome::NotRun(why.to_string()),
+            })
+        }
         Part::Lab => {
-            tools::debian_packages()?;
+            tools::debian_packages(&k8s::lab::missing_packages())?;
             if let Err(error) = k8s::lab::available() {
                 return available(Err(error));
             }

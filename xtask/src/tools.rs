@@ -33,12 +33,11 @@ pub(crate) fn cargo_deny(root: &Path) -> anyhow::Result<()> {
     Ok(())
 }
 
-/// Installs what the lab needs and this machine lacks, where that is ours to do: as root, on Debian.
+/// Installs these packages where that is ours to do: as root, on Debian.
 ///
 /// # Errors
 /// When apt-get refuses.
-pub(crate) fn debian_packages() -> anyhow::Result<()> {
-    let missing = k8s::lab::missing_packages();
+pub(crate) fn debian_packages(missing: &[&str]) -> anyhow::Result<()> {
     let apt = process::first_line(Command::new("apt-get").arg("--version")).is_some();
     if missing.is_empty() || !apt || !k8s::lab::is_root()? {
         return Ok(());

@@ -29,6 +29,8 @@ fn usable_classes_are_accepted() {
             json!({"className": "a", "default": true, "pool": {"addressPools": ["public", "v6.public"]}}),
             json!({"className": "a", "aws": {}}),
             json!({"className": "a", "aws": {"region": "us-gov-west-1"}}),
+            json!({"className": "a", "aws": {"maxTargets": 1}}),
+            json!({"className": "a", "aws": {"maxTargets": 1000, "targetType": "ip"}}),
             json!({"className": "a", "gcp": {}}),
             json!({"className": "a", "gcp": {"project": "my-project-1", "region": "europe-west3"}}),
             json!({"className": "a", "gcp": {"project": "example.com:my-project"}}),
@@ -74,6 +76,16 @@ fn each_mistake_is_told_where_it_is() {
             json!({"className": "a", "aws": {"region": "eu-central-1a"}}),
             "spec.aws.region",
             "AWS region",
+        ),
+        (
+            json!({"className": "a", "aws": {"maxTargets": 0}}),
+            "spec.aws.maxTargets",
+            "from 1 to 1000",
+        ),
+        (
+            json!({"className": "a", "aws": {"maxTargets": 1001}}),
+            "spec.aws.maxTargets",
+            "from 1 to 1000",
         ),
         (
             json!({"className": "a", "gcp": {"region": "europe-west3-a"}}),
