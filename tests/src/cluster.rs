@@ -330,6 +330,17 @@ impl Cluster {
         last
     }
 
+    /// Our Events about the Service: the API server tells of it too, at times (its repair of
+    /// clusterIPs looks at a Service that is being made).
+    pub async fn our_events(&self, name: &str) -> Vec<Value> {
+        let mut events = self.all("Event").await;
+        events.retain(|event| {
+            let by = event["reportingController"].as_str().unwrap_or_default();
+            event["regarding"]["name"] == name && by.contains("portolan")
+        });
+        events
+    }
+
     /// How many Events there are with this reason about the Service.
     pub async fn events(&self, name: &str, reason: &str) -> usize {
         let events = self.all("Event").await;

@@ -422,7 +422,7 @@ mod sentences {
         on.cluster.until_reason("a", "NoPool").await;
         on.cluster.settled().await;
         assert_eq!(on.cluster.events("a", "NoPool").await, 1);
-        let event = on.cluster.all("Event").await.remove(0);
+        let event = on.cluster.our_events("a").await.remove(0);
         assert_eq!(event["type"], "Warning");
         assert!(
             event["note"]
@@ -434,7 +434,7 @@ mod sentences {
         on.cluster.until_address("a", "192.0.2.0").await;
         on.cluster.settled().await;
         assert_eq!(
-            on.cluster.all("Event").await.len(),
+            on.cluster.our_events("a").await.len(),
             1,
             "ordinary success is no Event"
         );

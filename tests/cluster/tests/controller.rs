@@ -176,11 +176,7 @@ async fn kubectl_describe_shows_why_a_service_waits() {
     on.create([lb("a")]).await;
     on.cluster
         .until("an Event tells it", async |cluster| {
-            cluster
-                .all("Event")
-                .await
-                .iter()
-                .any(|e| e["regarding"]["name"] == "a")
+            !cluster.our_events("a").await.is_empty()
         })
         .await;
     let told = kubectl(&real.plane, &["describe", "service", "a"]);
