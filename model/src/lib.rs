@@ -4,8 +4,10 @@
 
 mod number;
 mod reason;
+mod rejection;
 mod service;
 
 pub use number::{Family, Number, Space, Use};
 pub use reason::Reason;
+pub use rejection::{Rejection, SHOWN, quoted};
 pub use service::{Labels, Port, Protocol, ServiceKey, TrafficPolicy, Uid};

@@ -10,7 +10,7 @@
 //! | nodePorts | `portolan.dev/node-port-pool`, `portolan.dev/node-ports` |
 //!
 //! Several sources of one thing may be present as long as they say the same. All values are
-//! untrusted: a message shows at most [`SHOWN`] characters of one, escaped.
+//! untrusted: a message shows at most [`model::SHOWN`] characters of one, escaped.
 
 use std::{
     collections::{BTreeMap, BTreeSet},
@@ -20,7 +20,7 @@ use std::{
 
 use allocator::{Sharing, Terms};
 use crds::limits;
-use model::{Family, Reason, TrafficPolicy};
+use model::{Family, Reason, TrafficPolicy, quoted};
 
 use super::record::{LoadBalancerRequest, Rejection, ServicePort};
 
@@ -56,8 +56,6 @@ const KEY_SOURCES: [&str; 3] = [
     "metallb.universe.tf/allow-shared-ip",
 ];
 
-/// How many characters of a user's value a message shows.
-pub const SHOWN: usize = 64;
 /// Reads the request of one Service. `ports` must be the Service's, in order.
 ///
 /// # Errors
@@ -124,20 +122,6 @@ pub fn stored_address(text: &str) -> Option<IpAddr> {
         })
         .collect::<Option<_>>()?;
     Some(IpAddr::from(<[u8; 4]>::try_from(octets).ok()?))
-}
-
-/// A user's text for a message: quoted, at most [`SHOWN`] characters, nothing unprintable.
-pub fn quoted(text: &str) -> String {
-    let mut shown = String::from("\"");
-    let mut characters = text.chars();
-    for character in characters.by_ref().take(SHOWN) {
-        shown.extend(character.escape_debug());
-    }
-    if characters.next().is_some() {
-        shown.push('…');
-    }
-    shown.push('"');
-    shown
 }
 
 /// Where a value was written.

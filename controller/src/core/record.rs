@@ -8,16 +8,8 @@ use allocator::{
     block::{BlockId, Claims},
 };
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Condition;
-use model::{Family, Labels, Number, Port, Reason, ServiceKey, TrafficPolicy, Uid};
-
-/// A user's mistake: becomes a condition and waits for a change; never a retried error.
-#[derive(Clone, PartialEq, Eq, Debug, serde::Serialize)]
-pub struct Rejection {
-    /// The word.
-    pub reason: Reason,
-    /// One sentence naming the object, the field and what to change.
-    pub message: String,
-}
+pub use model::Rejection;
+use model::{Family, Labels, Number, Port, ServiceKey, TrafficPolicy, Uid};
 
 /// `spec.type`.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]

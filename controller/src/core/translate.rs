@@ -16,10 +16,10 @@ use k8s_openapi::{
     api::core::v1::{self, LoadBalancerIngress, Namespace, Service, ServiceSpec},
     apimachinery::pkg::{apis::meta::v1::ObjectMeta, util::intstr::IntOrString},
 };
-use model::{Family, Labels, Port, Protocol, Reason, ServiceKey, TrafficPolicy, Uid};
+use model::{Family, Labels, Port, Protocol, Reason, ServiceKey, TrafficPolicy, Uid, quoted};
 
 use super::{
-    annotations::{self, quoted, stored_address},
+    annotations::{self, stored_address},
     record::{
         ClassRecord, FamilyPolicy, Ingress, NamespaceRecord, Provider, Rejection, ServicePort,
         ServiceRecord, ServiceType,

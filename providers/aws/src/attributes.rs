@@ -14,6 +14,9 @@ pub(crate) const CROSS_ZONE: &str = "load_balancing.cross_zone.enabled";
 /// Whether targets see the client's address.
 pub(crate) const PRESERVE_CLIENT_IP: &str = "preserve_client_ip.enabled";
 
+/// Whether targets are told the client's address in a header.
+pub(crate) const PROXY_PROTOCOL: &str = "proxy_protocol_v2.enabled";
+
 const LOAD_BALANCER: [(&str, &str); 4] = [
     ("access_logs.s3.enabled", "false"),
     ("dns_record.client_routing_policy", "any_availability_zone"),
@@ -28,7 +31,7 @@ const TARGET_GROUP: [(&str, &str); 7] = [
     ),
     ("deregistration_delay.timeout_seconds", "300"),
     (CROSS_ZONE, "use_load_balancer_configuration"),
-    ("proxy_protocol_v2.enabled", "false"),
+    (PROXY_PROTOCOL, "false"),
     ("stickiness.enabled", "false"),
     ("stickiness.type", "source_ip"),
     (

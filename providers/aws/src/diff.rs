@@ -13,6 +13,7 @@ use crate::{
     attributes, fingerprint,
     plan::{Action, Effect, Forward, Plan, Ref, Step, Wait},
     seen::{self, Health, Seen},
+    tags,
     wanted::{Tags, Target, TargetGroup, Wanted},
 };
 
@@ -20,10 +21,7 @@ mod listeners;
 mod replace;
 mod targets;
 
-pub use replace::{DNS_GRACE, RETIRED};
-
-/// Tag: which part of the stack a resource is (LBC's).
-pub const RESOURCE: &str = "service.k8s.aws/resource";
+pub use replace::DNS_GRACE;
 
 /// What a plan is made from.
 #[derive(Clone, Copy, Debug)]
@@ -44,6 +42,16 @@ pub struct Situation<'a> {
 pub fn diff(situation: Situation<'_>) -> Plan {
     let mut diff = Diff::new(situation);
     let current = diff.current();
+    if current.is_none()
+        && let Some(arn) = &situation.wanted.adopt
+    {
+        // Never one of our own in its place.
+        diff.draft.warn(format!(
+            "load balancer {arn} of annotation {} is not there, or does not consent to be adopted",
+            crate::annotations::ADOPT
+        ));
+        return diff.draft.finish(None);
+    }
     if current.is_none() {
         diff.make_room();
         if diff.draft.waiting() {
@@ -191,7 +199,7 @@ impl Draft {
         for (arn, tags) in load_balancers.chain(groups) {
             let keys: BTreeSet<String> = tags
                 .keys()
-                .filter(|key| is_ownership(key))
+                .filter(|key| tags::is_ownership(key))
                 .cloned()
                 .collect();
             if !keys.is_empty() {
@@ -200,13 +208,6 @@ impl Draft {
             }
         }
     }
-}
-
-/// Whether a tag says whose a resource is: ours, or LBC's, which would take it up again.
-fn is_ownership(key: &str) -> bool {
-    ["portolan.dev/", "elbv2.k8s.aws/", "service.k8s.aws/"]
-        .iter()
-        .any(|prefix| key.starts_with(prefix))
 }
 
 /// A listener is ours when it forwards, and everything that it forwards to is.

@@ -4,17 +4,14 @@
 use std::collections::BTreeMap;
 
 use serde::Serialize;
-use sha2::{Digest, Sha256};
 
 use crate::{
+    names,
     seen::Seen,
+    tags::{APPLIED, APPLIED_TARGETS},
     wanted::{Tags, Wanted},
 };
 
-/// Tag: everything but the targets.
-pub const APPLIED: &str = "portolan.dev/applied";
-/// Tag: the targets.
-pub const APPLIED_TARGETS: &str = "portolan.dev/applied-targets";
 /// How many hexadecimal digits of SHA-256 are kept: 128 bits.
 const DIGITS: usize = 32;
 
@@ -67,12 +64,8 @@ pub fn applied(wanted: &Wanted, seen: &Seen) -> Applied {
 /// The hexadecimal beginning of the SHA-256 of the value as JSON.
 fn hash(value: &impl Serialize) -> String {
     // Maps are ordered and keys are strings: serialisation cannot fail, and equal values are equal.
-    let text = serde_json::to_vec(value).unwrap_or_default();
-    hex(&Sha256::digest(&text)).chars().take(DIGITS).collect()
-}
-
-fn hex(bytes: &[u8]) -> String {
-    bytes.iter().map(|byte| format!("{byte:02x}")).collect()
+    let text = serde_json::to_string(value).unwrap_or_default();
+    names::hash(&[&text]).chars().take(DIGITS).collect()
 }
 
 /// Another name of the same length class for the same thing: LBC's form, with another hash.

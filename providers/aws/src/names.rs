@@ -90,7 +90,8 @@ fn alphanumeric(text: &str) -> String {
     text.chars().filter(char::is_ascii_alphanumeric).collect()
 }
 
-fn hash(parts: &[&str]) -> String {
+/// SHA-256 of the parts one after the other, in hexadecimal.
+pub(crate) fn hash(parts: &[&str]) -> String {
     let mut hash = Sha256::new();
     for part in parts {
         hash.update(part.as_bytes());

@@ -8,6 +8,7 @@ use model::{Family, Protocol as Transport};
 use crate::{
     Rejection,
     annotations::{PREFIX, Request, go_bool},
+    attributes::{PRESERVE_CLIENT_IP, PROXY_PROTOCOL},
     input::{Class, Service, ServicePort, TargetPort},
     names::{self, TargetGroupName},
     quoted, tags,
@@ -248,8 +249,6 @@ fn target_port(target_type: TargetType, port: &ServicePort) -> Result<u16, Rejec
     }
 }
 
-const PROXY_PROTOCOL: &str = "proxy_protocol_v2.enabled";
-
 /// LBC: those of the port win over those of all, an empty value does not; both annotations for proxy
 /// protocol win over either, the one with ports over the other.
 fn attributes_of(request: &Request, port: u16) -> BTreeMap<String, String> {
@@ -347,7 +346,7 @@ fn warnings(
                 planned.port
             ));
         }
-        let preserve = group.attributes.get("preserve_client_ip.enabled");
+        let preserve = group.attributes.get(PRESERVE_CLIENT_IP);
         if group.target_type == TargetType::Ip
             && preserve.map(String::as_str).and_then(go_bool) == Some(true)
         {

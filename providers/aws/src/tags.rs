@@ -13,6 +13,8 @@ pub const STACK: &str = "portolan.dev/stack";
 pub const APPLIED: &str = "portolan.dev/applied";
 /// Fingerprint of the targets that were last registered.
 pub const APPLIED_TARGETS: &str = "portolan.dev/applied-targets";
+/// Since when nothing shows the name of this load balancer any longer; Unix seconds.
+pub const RETIRED: &str = "portolan.dev/retired";
 /// LBC: the cluster.
 pub const LBC_CLUSTER: &str = "elbv2.k8s.aws/cluster";
 /// LBC: the stack.
@@ -31,8 +33,17 @@ const OURS: [&str; 4] = [
     "service.k8s.aws/",
     "aws:",
 ];
-/// AWS: so many tags on one resource; six and the two fingerprints are ours.
+/// AWS: so many tags on one resource; five and three marks (applied, applied-targets, retired) are ours.
 const MOST: usize = 50 - 8;
+
+/// Whether a key says whose a resource is and what became of it: ours, or LBC's, which would take the
+/// resource up again.
+pub(crate) fn is_ownership(key: &str) -> bool {
+    let [ours, lbc_cluster, lbc_stack, _aws] = OURS;
+    [ours, lbc_cluster, lbc_stack]
+        .iter()
+        .any(|prefix| key.starts_with(prefix))
+}
 
 /// All tags of one resource; those that make it ours win.
 pub fn of(class: &Class, stack: &str, resource: &str, users: &Tags) -> Tags {

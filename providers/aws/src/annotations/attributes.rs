@@ -6,7 +6,12 @@ use super::{
     PREFIX,
     values::{Annotations, Source, go_bool},
 };
-use crate::{Rejection, quoted, wanted::Protocol};
+use crate::{
+    Rejection,
+    attributes::{CROSS_ZONE, PRESERVE_CLIENT_IP, PROXY_PROTOCOL},
+    quoted,
+    wanted::Protocol,
+};
 
 type Attributes = BTreeMap<String, String>;
 
@@ -15,7 +20,7 @@ pub(super) fn check_booleans(
     source: Source<'_>,
     attributes: &BTreeMap<String, String>,
 ) -> Result<(), Rejection> {
-    for key in ["preserve_client_ip.enabled", "proxy_protocol_v2.enabled"] {
+    for key in [PRESERVE_CLIENT_IP, PROXY_PROTOCOL] {
         if let Some(value) = attributes.get(key)
             && go_bool(value).is_none()
         {
@@ -91,11 +96,7 @@ const DEPRECATED: [(&str, &str, bool); 4] = [
         "access_logs.s3.prefix",
         false,
     ),
-    (
-        "cross-zone-load-balancing-enabled",
-        "load_balancing.cross_zone.enabled",
-        true,
-    ),
+    ("cross-zone-load-balancing-enabled", CROSS_ZONE, true),
 ];
 
 /// LBC: the deprecated annotations win over `attributes`; here a class's never wins over its

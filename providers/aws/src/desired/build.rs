@@ -8,6 +8,7 @@ use super::identity;
 use crate::{
     Rejection,
     annotations::{self, PREFIX, Request, go_bool},
+    attributes::CROSS_ZONE,
     front::Front,
     input::{Input, Service},
     names,
@@ -291,9 +292,12 @@ fn nodes(input: &Input<'_>, stack: &str, room: Room, member: &mut Member<'_>) ->
 
 /// Whether AWS counts targets of all zones together.
 pub(super) fn cross_zone(request: &Request, members: &[Member<'_>]) -> bool {
-    const KEY: &str = "load_balancing.cross_zone.enabled";
     let on = |attributes: &BTreeMap<String, String>| {
-        attributes.get(KEY).map(String::as_str).and_then(go_bool) == Some(true)
+        attributes
+            .get(CROSS_ZONE)
+            .map(String::as_str)
+            .and_then(go_bool)
+            == Some(true)
     };
     let mut groups = members.iter().flat_map(|member| &member.planned);
     on(&request.attributes) || groups.any(|planned| on(&planned.target_group.attributes))

@@ -2,10 +2,8 @@
 //! get time to learn its name, the old one's targets drain, then it goes.
 
 use super::*;
-use crate::wanted::SubnetMapping;
+use crate::{tags::RETIRED, wanted::SubnetMapping};
 
-/// Tag: since when nothing shows the name of this load balancer any longer; Unix seconds.
-pub const RETIRED: &str = "portolan.dev/retired";
 /// How long clients may remember a name, in seconds: five times the 60 seconds that AWS's DNS
 /// answers live.
 pub const DNS_GRACE: i64 = 300;

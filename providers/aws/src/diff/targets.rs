@@ -41,7 +41,10 @@ impl<'a> Diff<'a> {
             (there.load_balancers.iter()).all(|arn| current.is_some_and(|lb| lb.arn == *arn))
         };
         let mut fits = seen.target_groups.iter().filter(|there| {
-            there.tags.get(RESOURCE).is_some_and(|of| of == key)
+            there
+                .tags
+                .get(tags::LBC_RESOURCE)
+                .is_some_and(|of| of == key)
                 && there.protocol == Some(wanted.protocol)
                 && there.target_type == Some(wanted.target_type)
                 && there.ipv6 == wanted.ipv6

@@ -2,13 +2,14 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use proptest::prelude::*;
+use proptest::{prelude::*, strategy::ValueTree as _};
 
 use super::*;
 use crate::{
-    diff::{OnDelete, RESOURCE, retarget, teardown},
+    diff::{OnDelete, retarget, teardown},
     fingerprint,
     plan::Effect,
+    tags,
     wanted::{
         HealthCheck, HealthCheckProtocol, IpAddressType, LoadBalancer, Protocol, Rule, Scheme,
         SecurityGroup, Source, SubnetMapping, TargetGroup, TargetType, Wanted,
@@ -96,7 +97,7 @@ fn wishes() -> impl Strategy<Value = Wish> {
 }
 
 fn wanted(wish: &Wish) -> Wanted {
-    let tags = |resource: &str| Tags::from([(RESOURCE.to_owned(), resource.to_owned())]);
+    let of = |resource: &str| Tags::from([(tags::LBC_RESOURCE.to_owned(), resource.to_owned())]);
     let mut wanted = Wanted {
         stack: "shop/web".to_owned(),
         adopt: None,
@@ -118,7 +119,7 @@ fn wanted(wish: &Wish) -> Wanted {
             }],
             security_groups: Vec::new(),
             attributes: wish.attributes.clone(),
-            tags: tags("LoadBalancer"),
+            tags: of("LoadBalancer"),
             enforce_rules_on_private_link: None,
             ipv6_source_nat: false,
         },
@@ -135,7 +136,7 @@ fn wanted(wish: &Wish) -> Wanted {
                     source: Source::Ipv4(format!("10.{n}.0.0/16")),
                 })
                 .collect(),
-            tags: tags("ManagedLBSecurityGroup"),
+            tags: of("ManagedLBSecurityGroup"),
         }),
         warnings: Vec::new(),
     };
@@ -196,7 +197,7 @@ fn wanted(wish: &Wish) -> Wanted {
                         zone: None,
                     })
                     .collect(),
-                tags: tags(&key),
+                tags: of(&key),
             },
         );
     }
@@ -427,6 +428,19 @@ impl World {
         }
         Ok(())
     }
+}
+
+#[test]
+fn what_is_to_be_adopted_and_is_not_there_is_never_made() {
+    let mut runner = proptest::test_runner::TestRunner::deterministic();
+    let wish = wishes().new_tree(&mut runner).unwrap().current();
+    let wanted = Wanted {
+        adopt: Some("arn:theirs".to_owned()),
+        ..wanted(&wish)
+    };
+    let plan = World::new().plan(&wanted);
+    assert_eq!(plan.steps, []);
+    assert!(plan.warnings[0].contains("arn:theirs"), "{plan:?}");
 }
 
 proptest! {
