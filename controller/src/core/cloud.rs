@@ -4,7 +4,7 @@
 
 use std::sync::Arc;
 
-use model::{Reason, ServiceKey, Uid};
+use model::{Reason, Rejection, ServiceKey, Uid};
 
 /// What is wanted for a Service. The newest one counts.
 #[derive(Clone, PartialEq, Debug)]
@@ -39,6 +39,13 @@ pub struct Outcome {
     pub uid: Uid,
     /// Which request: they are numbered.
     pub answers: u64,
+    /// What to tell the user.
+    pub told: Told,
+}
+
+/// What to tell the user of a load balancer, whoever says so.
+#[derive(Clone, PartialEq, Debug)]
+pub struct Told {
     /// What is there.
     pub state: State,
     /// The word.
@@ -56,4 +63,15 @@ pub enum State {
     Waiting,
     /// Nothing: the Service may go.
     Gone,
+}
+
+impl From<&Rejection> for Told {
+    /// Nothing is asked of the cloud; what is there stays.
+    fn from(rejection: &Rejection) -> Self {
+        Self {
+            state: State::Waiting,
+            reason: rejection.reason,
+            message: rejection.message.clone(),
+        }
+    }
 }

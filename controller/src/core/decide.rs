@@ -10,7 +10,7 @@ use model::{Family, Labels, Number, Reason, Uid, Use};
 use serde_json::Value;
 
 use super::{
-    cloud::{Outcome, State},
+    cloud::Told,
     index::ClassMatch,
     ledger::Ledger,
     record::{
@@ -39,7 +39,7 @@ pub struct Snapshot<'a> {
     /// Whether this build and this process can talk to AWS.
     pub aws: bool,
     /// What the cloud has said of it last.
-    pub outcome: Option<&'a Outcome>,
+    pub told: Option<&'a Told>,
     /// Families of the ClusterIP pools, primary first; empty when the control plane gives clusterIPs.
     pub cluster_families: &'a [Family],
     /// Unix seconds.
@@ -47,6 +47,21 @@ pub struct Snapshot<'a> {
 }
 
 impl Snapshot<'_> {
+    /// What was made for it must go; without anybody who could see to that it has to wait.
+    fn leaving(&self) -> Address {
+        if self.aws {
+            return Address::Leaving(self.told.cloned());
+        }
+        Address::Leaving(Some(Told::from(&Rejection {
+            reason: Reason::ProviderUnavailable,
+            message: format!(
+                "something in AWS may be left of it, which this build of portolan cannot see to: \
+                 run one that can, or look yourself and take the finalizer {} off",
+                crds::FINALIZER
+            ),
+        })))
+    }
+
     /// Whether a cloud serves it, or could be meant to while the class is gone.
     fn is_cloud(&self) -> bool {
         self.record.service_type == ServiceType::LoadBalancer
@@ -85,9 +100,9 @@ pub enum Address {
     /// Its numbers come first; the next pass looks at the address.
     Later,
     /// A cloud makes its load balancer, on these terms.
-    Cloud(Arc<aws::input::Class>, Option<Outcome>),
+    Cloud(Arc<aws::input::Class>, Option<Told>),
     /// Nothing is wanted of a cloud any longer, and something of it may be left.
-    Leaving(Option<Outcome>),
+    Leaving(Option<Told>),
     /// The outcome.
     Decided {
         /// Addresses it has from now on, in the order of its families.
@@ -125,7 +140,7 @@ pub fn decide(snapshot: &Snapshot<'_>) -> Decision {
             spec: None,
             missing: None,
             address: match record.has_finalizer() {
-                true => Address::Leaving(snapshot.outcome.cloned()),
+                true => snapshot.leaving(),
                 false => Address::Kept,
             },
         };
@@ -149,7 +164,7 @@ pub fn decide(snapshot: &Snapshot<'_>) -> Decision {
         && !snapshot.is_cloud()
         && matches!(address, Address::NotOurs | Address::Decided { .. });
     let address = match left {
-        true => Address::Leaving(snapshot.outcome.cloned()),
+        true => snapshot.leaving(),
         false => address,
     };
     let surplus = snapshot
@@ -233,22 +248,12 @@ fn external_address(
     let pools: &[String] = match &class.provider {
         Provider::Pool(pools) => pools,
         Provider::Aws(class) if snapshot.aws => {
-            let rejection = record.request.as_ref().err();
             holds.extend(kept);
-            return match rejection {
-                None => Address::Cloud(class.clone(), snapshot.outcome.cloned()),
-                Some(rejection) => Address::Cloud(
-                    class.clone(),
-                    Some(Outcome {
-                        key: record.key.clone(),
-                        uid: record.uid.clone(),
-                        answers: 0,
-                        state: State::Waiting,
-                        reason: rejection.reason,
-                        message: rejection.message.clone(),
-                    }),
-                ),
+            let told = match &record.request {
+                Ok(_) => snapshot.told.cloned(),
+                Err(rejection) => Some(rejection.into()),
             };
+            return Address::Cloud(class.clone(), told);
         }
         Provider::Aws(_) => return refused(provider_unavailable(class, "aws"), holds),
         Provider::Gcp => return refused(provider_unavailable(class, "gcp"), holds),

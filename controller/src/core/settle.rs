@@ -81,10 +81,10 @@ pub fn settle(record: &ServiceRecord, decision: &Decision, now: i64) -> Settled 
     let (say, ingress, missing): (Vec<Say>, Option<&[Grant]>, Option<&Missing>) =
         match &decision.address {
             Address::Later => return Settled::default(),
-            Address::Cloud(_, outcome) => {
-                return cloud::serving(record, outcome.as_ref(), decision.missing.as_ref(), now);
+            Address::Cloud(_, told) => {
+                return cloud::serving(record, told.as_ref(), decision.missing.as_ref(), now);
             }
-            Address::Leaving(outcome) => return cloud::leaving(record, outcome.as_ref(), now),
+            Address::Leaving(told) => return cloud::leaving(record, told.as_ref(), now),
             Address::Kept if decision.missing.is_none() => return Settled::default(),
             Address::NotOurs | Address::Kept => match &decision.missing {
                 Some(missing) => (
@@ -147,38 +147,48 @@ pub fn settle(record: &ServiceRecord, decision: &Decision, now: i64) -> Settled 
     }
     let event = event(record, &say, ingress, ingress_differs);
     let outcome = say.first().map(|say| say.reason);
-    let mut status = serde_json::Map::new();
-    if conditions_differ {
-        let value = if conditions.is_empty() {
-            Value::Null
-        } else {
-            json!(conditions)
-        };
-        status.insert("conditions".to_owned(), value);
-    }
-    if let Some(grants) = ingress
-        && ingress_differs
-    {
-        let entries: Vec<Value> = grants
-            .iter()
-            .map(|grant| json!({"ip": grant.number.to_string(), "ipMode": "VIP"}))
-            .collect();
-        let value = if entries.is_empty() {
-            Value::Null
-        } else {
-            Value::Array(entries)
-        };
-        status.insert("loadBalancer".to_owned(), json!({ "ingress": value }));
-    }
+    let entries = ingress.filter(|_| ingress_differs);
+    let entries = entries.map(|grants| {
+        let entry = |grant: &Grant| json!({"ip": grant.number.to_string(), "ipMode": "VIP"});
+        grants.iter().map(entry).collect()
+    });
+    let conditions = conditions_differ.then_some(conditions);
     Settled {
-        status: Some(ServicePatch::Status(json!({
-            "metadata": {"resourceVersion": &*record.version},
-            "status": status,
-        }))),
+        status: Some(patch(record, conditions, entries, None)),
         event,
         outcome,
         waits,
     }
+}
+
+/// The status write of what differs. What is empty is taken away.
+fn patch(
+    record: &ServiceRecord,
+    conditions: Option<Vec<Condition>>,
+    ingress: Option<Vec<Value>>,
+    finalizers: Option<Vec<&str>>,
+) -> ServicePatch {
+    fn or_null<T: serde::Serialize>(list: &[T]) -> Value {
+        if list.is_empty() {
+            Value::Null
+        } else {
+            json!(list)
+        }
+    }
+    let mut metadata = serde_json::Map::new();
+    metadata.insert("resourceVersion".to_owned(), json!(&*record.version));
+    if let Some(finalizers) = finalizers {
+        metadata.insert("finalizers".to_owned(), json!(finalizers));
+    }
+    let mut status = serde_json::Map::new();
+    if let Some(conditions) = conditions {
+        status.insert("conditions".to_owned(), or_null(&conditions));
+    }
+    if let Some(ingress) = ingress {
+        let ingress = json!({"ingress": or_null(&ingress)});
+        status.insert("loadBalancer".to_owned(), ingress);
+    }
+    ServicePatch::Status(json!({"metadata": metadata, "status": status}))
 }
 
 fn list(grants: &[Grant]) -> String {

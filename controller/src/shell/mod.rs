@@ -17,7 +17,7 @@ mod write;
 pub use client::{USER_AGENT, client, client_over};
 pub use drive::{Mandate, Order};
 pub use mailbox::Mailbox;
-pub use run::{Election, Error, Options, Outcome, Provider, Seat, State, run};
+pub use run::{Election, Ended, Error, Options, Provider, Seat, State, run};
 
 #[cfg(test)]
 mod tests;

@@ -65,7 +65,7 @@ pub struct Options {
 
 /// What makes load balancers in a cloud: a task that never ends.
 #[derive(Clone)]
-pub struct Provider(pub Arc<dyn Fn(Seat) -> BoxFuture<'static, Outcome> + Send + Sync>);
+pub struct Provider(pub Arc<dyn Fn(Seat) -> BoxFuture<'static, Ended> + Send + Sync>);
 
 impl std::fmt::Debug for Provider {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
@@ -164,12 +164,12 @@ pub enum Error {
 }
 
 /// How a part ends.
-pub type Outcome = Result<(), Box<dyn std::error::Error + Send + Sync>>;
+pub type Ended = Result<(), Box<dyn std::error::Error + Send + Sync>>;
 
 /// The tasks beside the engine. Dropping it aborts them all.
 #[derive(Default)]
 pub(super) struct Parts {
-    tasks: JoinSet<Outcome>,
+    tasks: JoinSet<Ended>,
     names: Vec<(Id, &'static str)>,
 }
 
@@ -177,7 +177,7 @@ impl Parts {
     pub(super) fn spawn(
         &mut self,
         name: &'static str,
-        task: impl Future<Output = Outcome> + Send + 'static,
+        task: impl Future<Output = Ended> + Send + 'static,
     ) {
         let id = self.tasks.spawn(task).id();
         self.names.push((id, name));
@@ -205,7 +205,7 @@ impl Parts {
     }
 
     /// The next task to end, and how.
-    pub(super) async fn ended(&mut self) -> (&'static str, Outcome) {
+    pub(super) async fn ended(&mut self) -> (&'static str, Ended) {
         let Some(ended) = self.tasks.join_next_with_id().await else {
             return std::future::pending().await;
         };

@@ -312,7 +312,7 @@ async fn nothing_is_ready_before_every_kind_is_listed() {
 
 /// How a run ends in which one of two parts beside the engine does this.
 async fn ending(
-    faulty: impl Future<Output = run::Outcome> + Send + 'static,
+    faulty: impl Future<Output = run::Ended> + Send + 'static,
 ) -> (&'static str, Option<String>) {
     let mut parts = Parts::default();
     parts.spawn("a steady part", pending());

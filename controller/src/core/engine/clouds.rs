@@ -2,7 +2,7 @@
 //! retries by itself; here nothing waits for it.
 
 use super::*;
-use crate::core::cloud::{Outcome, Request, State, Wanted as CloudWanted};
+use crate::core::cloud::{Outcome, Request, State, Told, Wanted as CloudWanted};
 
 /// What the cloud has been told about a Service, and what it has answered.
 #[derive(Debug)]
@@ -20,9 +20,10 @@ impl Cloud {
 }
 
 impl Engine {
-    pub(super) fn outcome(&self, key: &ServiceKey, uid: &Uid) -> Option<&Outcome> {
+    /// What the cloud has said of this Service last.
+    pub(super) fn told(&self, key: &ServiceKey, uid: &Uid) -> Option<&Told> {
         let outcome = self.clouds.get(key)?.outcome.as_ref()?;
-        (outcome.uid == *uid).then_some(outcome)
+        (outcome.uid == *uid).then_some(&outcome.told)
     }
 
     /// Tells the provider, when our finalizer is on the Service (G4) and it has not been told.
@@ -38,6 +39,9 @@ impl Engine {
             | Address::Later
             | Address::Decided { .. } => return,
         };
+        if !self.aws {
+            return; // nobody is there to be told
+        }
         let Some(service) = record.cloud.clone().filter(|_| record.has_finalizer()) else {
             return;
         };
@@ -87,7 +91,8 @@ impl Engine {
         else {
             return;
         };
-        let gone = (cloud.outcome.as_ref()).is_some_and(|outcome| outcome.state == State::Gone);
+        let gone =
+            (cloud.outcome.as_ref()).is_some_and(|outcome| outcome.told.state == State::Gone);
         if !gone {
             self.next_request += 1;
             self.effects.push(Effect::Converge {

@@ -12,7 +12,7 @@ impl Engine {
             ledger: &self.ledger,
             cluster_families: &self.cluster_families,
             aws: self.aws,
-            outcome: self.outcome(&record.key, &record.uid),
+            told: self.told(&record.key, &record.uid),
             now: now.wall,
         }
     }

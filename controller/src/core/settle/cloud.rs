@@ -4,33 +4,33 @@
 //! else of Services.
 
 use super::*;
-use crate::core::cloud::{Outcome, State};
+use crate::core::cloud::{State, Told};
 
 /// A load balancer is wanted.
 pub(super) fn serving(
     record: &ServiceRecord,
-    outcome: Option<&Outcome>,
+    told: Option<&Told>,
     missing: Option<&Missing>,
     now: i64,
 ) -> Settled {
-    if missing.is_none() && outcome.is_none() && record.has_finalizer() {
+    if missing.is_none() && told.is_none() && record.has_finalizer() {
         // Asked, for the first time or after a restart: what it says stays until the answer.
         return Settled::default();
     }
-    let (up, reason, message) = match (missing, outcome) {
+    let (up, reason, message) = match (missing, told) {
         (Some(missing), _) => (false, missing.reason, missing.message.clone()),
         (None, None) => (
             false,
             Reason::Provisioning,
             "the load balancer is being made".to_owned(),
         ),
-        (None, Some(outcome)) => (
-            matches!(outcome.state, State::Serving(_)) && outcome.reason == Reason::Ready,
-            outcome.reason,
-            outcome.message.clone(),
+        (None, Some(told)) => (
+            matches!(told.state, State::Serving(_)) && told.reason == Reason::Ready,
+            told.reason,
+            told.message.clone(),
         ),
     };
-    let name = match outcome.map(|outcome| &outcome.state) {
+    let name = match told.map(|told| &told.state) {
         Some(State::Serving(name)) => Some(name.clone()),
         Some(State::Waiting | State::Gone) | None => record.shown_hostname().cloned(),
     };
@@ -54,24 +54,26 @@ pub(super) fn serving(
     };
     let waits = (!up).then(|| (reason, Waits::default()));
     let ingress = name.map(|name| vec![name]);
-    write(record, vec![allocated, ready], ingress, true, now).waiting(waits)
+    // What cannot be read is not asked for: then nothing is made that would need it.
+    let finalizer = record.has_finalizer() || record.request.is_ok();
+    write(record, vec![allocated, ready], ingress, finalizer, now).waiting(waits)
 }
 
 /// Nothing is wanted any longer.
-pub(super) fn leaving(record: &ServiceRecord, outcome: Option<&Outcome>, now: i64) -> Settled {
-    let Some(outcome) = outcome else {
+pub(super) fn leaving(record: &ServiceRecord, told: Option<&Told>, now: i64) -> Settled {
+    let Some(told) = told else {
         return Settled::default();
     };
-    if outcome.state == State::Gone {
+    if told.state == State::Gone {
         return write(record, Vec::new(), Some(Vec::new()), false, now);
     }
     let waiting = Say {
         type_: LOAD_BALANCER_READY,
         status: false,
-        reason: outcome.reason,
-        message: shorten(outcome.message.clone()),
+        reason: told.reason,
+        message: shorten(told.message.clone()),
     };
-    let waits = Some((outcome.reason, Waits::default()));
+    let waits = Some((told.reason, Waits::default()));
     write(record, vec![waiting], None, true, now).waiting(waits)
 }
 
@@ -99,47 +101,24 @@ fn write(
     if !conditions_differ && !names_differ && finalizer == record.has_finalizer() {
         return Settled::default();
     }
-    let mut metadata = serde_json::Map::new();
-    metadata.insert("resourceVersion".to_owned(), json!(&*record.version));
-    if finalizer != record.has_finalizer() {
-        let others = record
-            .finalizers
-            .iter()
-            .filter(|name| ***name != *crds::FINALIZER);
-        let mut list: Vec<&str> = others.map(|name| &**name).collect();
-        if finalizer {
-            list.push(crds::FINALIZER);
-        }
-        metadata.insert("finalizers".to_owned(), json!(list));
-    }
-    let mut status = serde_json::Map::new();
-    if conditions_differ {
-        let value = if conditions.is_empty() {
-            Value::Null
-        } else {
-            json!(conditions)
-        };
-        status.insert("conditions".to_owned(), value);
-    }
-    if let Some(names) = names
-        && names_differ
-    {
-        let entries: Vec<Value> = names
-            .iter()
-            .map(|name| json!({"hostname": &**name}))
-            .collect();
-        let value = if entries.is_empty() {
-            Value::Null
-        } else {
-            Value::Array(entries)
-        };
-        status.insert("loadBalancer".to_owned(), json!({ "ingress": value }));
-    }
+    let finalizers = (finalizer != record.has_finalizer()).then(|| {
+        let others = record.finalizers.iter().map(|name| &**name);
+        let others = others.filter(|name| *name != crds::FINALIZER);
+        others.chain(finalizer.then_some(crds::FINALIZER)).collect()
+    });
+    let entries = names.filter(|_| names_differ);
+    let entries = entries.map(|names| {
+        let entry = |name: &std::sync::Arc<str>| json!({"hostname": &**name});
+        names.iter().map(entry).collect()
+    });
     Settled {
         event: event(record, &say),
         outcome: say.first().map(|say| say.reason),
-        status: Some(ServicePatch::Status(
-            json!({"metadata": metadata, "status": status}),
+        status: Some(patch(
+            record,
+            conditions_differ.then_some(conditions),
+            entries,
+            finalizers,
         )),
         waits: None,
     }
