@@ -249,7 +249,10 @@ pub fn request(service: &Service, class: &Class) -> Result<Request, Rejection> {
         group: group(service, class)?,
         adopt: all.own(ADOPT).map(words::adopt).transpose()?,
         retain: match all.get(ON_DELETE) {
-            Some(source) => source.one_of("what can be done on deletion", &[("retain", true), ("delete", false)])?,
+            Some(source) => source.one_of(
+                "what can be done on deletion",
+                &[("retain", true), ("delete", false)],
+            )?,
             None => false,
         },
     })

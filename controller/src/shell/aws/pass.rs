@@ -271,7 +271,13 @@ impl Attempt<'_> {
                 load_balancer: Ref::There(there.arn.clone()),
             });
         }
-        Ok(self.through(&wanted, there, waits, &self.warnings(&wanted, &plan, &made), &seen))
+        Ok(self.through(
+            &wanted,
+            there,
+            waits,
+            &self.warnings(&wanted, &plan, &made),
+            &seen,
+        ))
     }
 
     /// Always as one who changes something: a repair does not wait for the budget of looking.
@@ -344,9 +350,10 @@ impl Attempt<'_> {
     }
 
     fn warnings(&self, wanted: &Wanted, plan: &Plan, made: &Made) -> Vec<String> {
-        let refused = made.refused.iter().map(|(target, why)| {
-            format!("AWS does not take target {}: {why}", target.id)
-        });
+        let refused = made
+            .refused
+            .iter()
+            .map(|(target, why)| format!("AWS does not take target {}: {why}", target.id));
         let warnings = wanted.warnings.iter().chain(&plan.warnings).cloned();
         warnings.chain(refused).collect()
     }
@@ -368,8 +375,10 @@ impl Attempt<'_> {
             let serves = groups.any(|key| key.starts_with(&prefix));
             let Some(there) = there.filter(|_| serves) else {
                 let own = format!("Service {key} ");
-                let (of_it, others): (Vec<&str>, Vec<&str>) =
-                    warnings.iter().copied().partition(|warning| warning.starts_with(&own));
+                let (of_it, others): (Vec<&str>, Vec<&str>) = warnings
+                    .iter()
+                    .copied()
+                    .partition(|warning| warning.starts_with(&own));
                 let words = if of_it.is_empty() { others } else { of_it };
                 return Told {
                     state: State::Waiting,
