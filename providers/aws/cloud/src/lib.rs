@@ -18,7 +18,7 @@ pub mod throttle;
 pub use account::Account;
 pub use apply::{Made, Progress};
 pub use call::{Calls, Error, Operation, Outcome};
-pub use client::Connect;
+pub use client::{Connect, StaticCredentials};
 pub use observe::Depth;
 pub use throttle::{Limit, Limits, Purpose};
 
