@@ -31,7 +31,10 @@ fn no_credentials_and_no_region_are_said_plainly() {
     if std::env::var_os(INNER).is_none() {
         let home = std::env::temp_dir().join("portolan-nobody");
         let inner = std::process::Command::new(std::env::current_exe().unwrap())
-            .args(["--exact", "chain::no_credentials_and_no_region_are_said_plainly"])
+            .args([
+                "--exact",
+                "chain::no_credentials_and_no_region_are_said_plainly",
+            ])
             .env_clear()
             .env(INNER, "1")
             .env("HOME", home)
@@ -39,7 +42,10 @@ fn no_credentials_and_no_region_are_said_plainly() {
             .output()
             .unwrap();
         let said = String::from_utf8_lossy(&inner.stdout);
-        assert!(inner.status.success() && said.contains("1 passed"), "{said}");
+        assert!(
+            inner.status.success() && said.contains("1 passed"),
+            "{said}"
+        );
         return;
     }
     run(async {

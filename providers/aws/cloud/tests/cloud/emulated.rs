@@ -2,14 +2,14 @@
 
 use std::{collections::BTreeSet, time::Duration};
 
-use aws_cloud::{Depth, Error, Made, Operation, Progress};
 use aws::{
     diff::{OnDelete, teardown},
     plan::{Action, Ref},
     wanted::{Protocol, Rule, Source, Target},
 };
+use aws_cloud::{Depth, Error, Made, Operation, Progress};
 
-use crate::lab::{Lab, connect, ids, mapping, one, plan, run, seen, settle};
+use crate::lab::{Lab, ids, mapping, one, plan, run, seen, settle};
 
 #[test]
 #[ignore = "moto: needs Python and PyPI"]
@@ -255,11 +255,14 @@ fn the_network_is_read_once() {
         let roles = ["kubernetes.io/role/elb", "kubernetes.io/role/internal-elb"];
         for role in roles {
             let tag = aws_sdk_ec2::types::Tag::builder().key(role).build();
-            let call = lab.ec2.delete_tags().set_resources(Some(lab.subnets.clone()));
+            let call = lab
+                .ec2
+                .delete_tags()
+                .set_resources(Some(lab.subnets.clone()));
             call.tags(tag).send().await.unwrap();
         }
         let cloud = lab.cloud().await;
-        let network = cloud.network(&lab.vpc).await.unwrap();
+        let network = cloud.network(&lab.vpc, &[]).await.unwrap();
         assert_eq!(network.vpc, lab.vpc);
         assert_eq!(network.cidrs, ["10.0.0.0/16".parse().unwrap()]);
         let found: BTreeSet<_> = network.subnets.iter().map(|there| &there.id).collect();
@@ -273,7 +276,7 @@ fn the_network_is_read_once() {
         assert!(!network.security_groups.is_empty(), "the default one");
         let total = cloud.calls().total();
         assert_eq!(total, 4);
-        cloud.network(&lab.vpc).await.unwrap();
+        cloud.network(&lab.vpc, &[]).await.unwrap();
         assert_eq!(cloud.calls().total(), total);
 
         // With subnets tagged for both roles nobody asks which are public.
@@ -286,11 +289,14 @@ fn the_network_is_read_once() {
             call.send().await.unwrap();
         }
         cloud.forget_networks();
-        cloud.network(&lab.vpc).await.unwrap();
+        cloud.network(&lab.vpc, &[]).await.unwrap();
         assert_eq!(cloud.calls().of(Operation::DescribeRouteTables), 1);
         assert_eq!(cloud.calls().of(Operation::DescribeSubnets), 2);
 
-        let error = cloud.network("vpc-00000000000000000").await.unwrap_err();
+        let error = cloud
+            .network("vpc-00000000000000000", &[])
+            .await
+            .unwrap_err();
         assert!(
             error.to_string().contains("vpc-00000000000000000"),
             "{error}"

@@ -8,7 +8,6 @@ use std::{
     thread,
 };
 
-use aws_cloud::{Cloud, Connect, Depth, Made, Progress, StaticCredentials};
 use aws::{
     diff::{Situation, diff},
     plan::{Action, Effect, Plan, Step},
@@ -20,6 +19,7 @@ use aws::{
         Wanted,
     },
 };
+use aws_cloud::{Cloud, Connect, Depth, Made, Progress, StaticCredentials};
 use aws_sdk_ec2::config::{Credentials, Region};
 
 pub(crate) fn run<T>(test: impl Future<Output = T>) -> T {
@@ -104,7 +104,8 @@ pub(crate) async fn connect(endpoint: &str, cluster: &str, vpc: &str) -> Cloud {
 /// An AWS with a VPC of two public subnets in two zones, and some instances.
 pub(crate) struct Lab {
     pub(crate) aws: moto::Aws,
-    pub(crate) network: moto::Network,
+    /// The security group of the instances, without a tag.
+    pub(crate) node_group: String,
     pub(crate) cluster: String,
     pub(crate) vpc: String,
     pub(crate) subnets: Vec<String>,
@@ -147,7 +148,7 @@ impl Lab {
             instances: network.instances.iter().map(|one| one.id.clone()).collect(),
             ec2: aws_sdk_ec2::Client::from_conf(ec2.build()),
             elb: aws_sdk_elasticloadbalancingv2::Client::from_conf(elb.build()),
-            network,
+            node_group: network.security_group,
             aws,
         }
     }

@@ -1,6 +1,7 @@
 //! The IO: against an emulated AWS, and against a server that says what it is told.
 #![cfg(test)]
 
+mod admission;
 mod chain;
 mod emulated;
 mod lab;
