@@ -1,7 +1,7 @@
 use super::*;
 use crate::{
     desired,
-    fixtures::{World, class, map, network, service},
+    fixtures::{Pairs, World, class, map, network, service},
     input::Existing,
     wanted::Scheme,
 };
@@ -9,7 +9,7 @@ use crate::{
 const CLUSTER: &str = "test";
 
 /// A VPC whose groups have these ids, names and tags, and let in nobody.
-fn vpc(groups: &[(&str, &str, &[(&str, &str)])]) -> Network {
+fn vpc(groups: &[(&str, &str, Pairs<'_>)]) -> Network {
     let group = |(id, name, tags): &(&str, &str, &[(&str, &str)])| {
         let group = SecurityGroup {
             name: (*name).to_owned(),
