@@ -9,7 +9,6 @@ use std::{
 };
 
 use aws_config::{AppName, BehaviorVersion, Region, imds, provider_config::ProviderConfig};
-use aws_sdk_ec2::config::Credentials;
 use aws_smithy_http_client::{Builder, tls};
 use aws_smithy_types::{retry::RetryConfig, timeout::TimeoutConfig};
 
@@ -21,7 +20,7 @@ const APP_NAME: &str = "portolan";
 const CONNECT_TIMEOUT: Duration = Duration::from_millis(3100);
 
 /// What is told to [`Cloud::connect`].
-#[derive(Clone, PartialEq, Debug)]
+#[derive(Clone, PartialEq)]
 pub struct Connect {
     /// The cluster's name, as tags have it.
     pub cluster: String,
@@ -31,36 +30,21 @@ pub struct Connect {
     pub vpc: Option<String>,
     /// A URL instead of AWS's, http or https: for tests and VPC endpoints. Both services use it.
     pub endpoint: Option<String>,
-    /// Instead of those from the chain: for tests, which cannot set the environment. What runs in
-    /// production leaves it out.
-    pub credentials: Option<StaticCredentials>,
     /// How fast AWS is asked.
     pub limits: Limits,
+    /// Key id and secret instead of AWS's chain: for tests, whose AWS takes any.
+    pub keys: Option<(String, String)>,
 }
 
-/// An access key that does not change. `Debug` shows no secret.
-#[derive(Clone, PartialEq, Eq)]
-pub struct StaticCredentials {
-    id: String,
-    secret: String,
-}
-
-impl StaticCredentials {
-    /// Key id and secret.
-    #[must_use]
-    pub fn new(id: impl Into<String>, secret: impl Into<String>) -> Self {
-        Self {
-            id: id.into(),
-            secret: secret.into(),
-        }
-    }
-}
-
-impl std::fmt::Debug for StaticCredentials {
+impl std::fmt::Debug for Connect {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("StaticCredentials")
-            .field("id", &self.id)
-            .finish_non_exhaustive()
+        f.debug_struct("Connect")
+            .field("cluster", &self.cluster)
+            .field("region", &self.region)
+            .field("vpc", &self.vpc)
+            .field("endpoint", &self.endpoint)
+            .field("limits", &self.limits)
+            .finish_non_exhaustive() // no secrets in logs
     }
 }
 
@@ -73,8 +57,8 @@ impl Connect {
             region: None,
             vpc: None,
             endpoint: None,
-            credentials: None,
             limits: Limits::default(),
+            keys: None,
         }
     }
 }
@@ -104,8 +88,9 @@ impl Cloud {
         if let Some(endpoint) = connect.endpoint {
             loader = loader.endpoint_url(endpoint);
         }
-        if let Some(StaticCredentials { id, secret }) = connect.credentials {
-            loader = loader.credentials_provider(Credentials::new(id, secret, None, None, "given"));
+        if let Some((id, secret)) = connect.keys {
+            let keys = aws_sdk_ec2::config::Credentials::new(id, secret, None, None, "given");
+            loader = loader.credentials_provider(keys);
         }
         let config = loader.load().await;
         let Some(region) = config.region().map(ToString::to_string) else {

@@ -19,7 +19,7 @@ pub mod throttle;
 pub use account::Account;
 pub use apply::{Made, Progress};
 pub use call::{Calls, Error, Operation, Outcome};
-pub use client::{Connect, StaticCredentials};
+pub use client::Connect;
 pub use observe::Depth;
 pub use throttle::{Limit, Limits, Purpose};
 
@@ -65,6 +65,15 @@ impl Cloud {
         Self {
             inner: Arc::clone(&self.inner),
             purpose: Purpose::Verify,
+        }
+    }
+
+    /// The same, for calls that somebody waits for.
+    #[must_use]
+    pub fn for_changes(&self) -> Self {
+        Self {
+            inner: Arc::clone(&self.inner),
+            purpose: Purpose::Change,
         }
     }
 

@@ -19,7 +19,7 @@ use aws::{
         Wanted,
     },
 };
-use aws_cloud::{Cloud, Connect, Depth, Made, Progress, StaticCredentials};
+use aws_cloud::{Cloud, Connect, Depth, Made, Progress};
 use aws_sdk_ec2::config::{Credentials, Region};
 
 pub(crate) fn run<T>(test: impl Future<Output = T>) -> T {
@@ -95,7 +95,7 @@ pub(crate) async fn connect(endpoint: &str, cluster: &str, vpc: &str) -> Cloud {
         region: Some(moto::REGION.to_owned()),
         endpoint: Some(endpoint.to_owned()),
         vpc: Some(vpc.to_owned()),
-        credentials: Some(StaticCredentials::new("a", "b")),
+        keys: Some(("a".to_owned(), "b".to_owned())),
         ..Connect::new(cluster)
     };
     Cloud::connect(connect).await.unwrap()
