@@ -11,7 +11,7 @@ use crate::{
     annotations::{self, Request},
     front,
     input::{Class, Input, Service},
-    names,
+    names, nodes,
     security::{self, Groups},
     seen::Seen,
     subnets::Verdict,
@@ -136,7 +136,8 @@ fn decide<'a>(
 
     let users = tags::users(input.class, &request.tags)?;
     let mut warnings = build.warnings;
-    let security_groups = match groups {
+    let (traffic, unheard) = nodes::traffic(input.network, input.class, &request, &groups);
+    let mut security_groups = match groups {
         Groups::Managed => vec![],
         Groups::Given(ids) => ids,
         Groups::None(why) => {
@@ -144,6 +145,8 @@ fn decide<'a>(
             vec![]
         }
     };
+    warnings.extend(unheard);
+    security_groups.extend(traffic.filter(|id| !security_groups.contains(id)));
     let guarded = security_group.is_some() || !security_groups.is_empty();
     let (namespace, name) = (&first.key.namespace, request.group.as_deref());
     Ok(Wanted {

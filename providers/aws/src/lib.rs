@@ -7,8 +7,8 @@
 //! account -> observe -> seen ┘
 //! ```
 //!
-//! [`desired()`] and [`mod@diff`] are pure: nothing here talks to AWS; what does (observe and apply) is
-//! still to come.
+//! [`desired()`] and [`mod@diff`] are pure: nothing here talks to AWS. What does, observe and apply, is
+//! package `aws-cloud`.
 
 pub mod annotations;
 mod attributes;
@@ -17,6 +17,7 @@ pub mod diff;
 pub mod fingerprint;
 pub mod input;
 pub mod names;
+pub mod nodes;
 pub mod plan;
 pub mod rehearsal;
 pub mod security;

@@ -24,6 +24,9 @@ pub const LBC_CLUSTER: &str = "elbv2.k8s.aws/cluster";
 pub const LBC_STACK: &str = "service.k8s.aws/stack";
 /// LBC: which resource of the stack.
 pub const LBC_RESOURCE: &str = "service.k8s.aws/resource";
+/// As [`STACK`] of the security group that the nodes let in ([`crate::nodes`]): no Service's and no
+/// group's stack is without `/` or `:`.
+pub const TRAFFIC: &str = "traffic";
 /// LBC's word for the load balancer within its stack.
 pub const RESOURCE_LOAD_BALANCER: &str = "LoadBalancer";
 /// LBC's word for the security group within its stack.
@@ -47,6 +50,15 @@ pub(crate) fn is_ownership(key: &str) -> bool {
     [ours, lbc_cluster, lbc_stack]
         .iter()
         .any(|prefix| key.starts_with(prefix))
+}
+
+/// The stack of a resource with these tags, if it is this cluster's: by our words, else by LBC's.
+pub fn stack<'a>(found: &'a Tags, cluster: &str) -> Option<&'a str> {
+    let pair = |cluster_key, stack_key| {
+        let ours = found.get(cluster_key).is_some_and(|name| name == cluster);
+        found.get(stack_key).filter(|_| ours).map(String::as_str)
+    };
+    pair(CLUSTER, STACK).or_else(|| pair(LBC_CLUSTER, LBC_STACK))
 }
 
 /// All tags of one resource; those that make it ours win.
@@ -145,6 +157,21 @@ mod tests {
             ("team", "a"),
         ]);
         assert_eq!(tags, expected);
+    }
+
+    #[test]
+    fn a_resource_is_ours_by_our_tags_or_lbcs_and_never_by_half() {
+        for (pairs, expected) in [
+            (&[(CLUSTER, "blue"), (STACK, "a/b")][..], Some("a/b")),
+            (&[(LBC_CLUSTER, "blue"), (LBC_STACK, "a/b")], Some("a/b")),
+            (&[(CLUSTER, "green"), (STACK, "a/b")], None),
+            (&[(CLUSTER, "blue")], None),
+            (&[(STACK, "a/b")], None),
+            (&[(CLUSTER, "blue"), (LBC_STACK, "a/b")], None),
+            (&[], None),
+        ] {
+            assert_eq!(stack(&map(pairs), "blue"), expected, "{pairs:?}");
+        }
     }
 
     #[test]
