@@ -2,3 +2,6 @@
 
 pub mod core;
 pub mod shell;
+
+#[cfg(feature = "aws")]
+use aws_cloud as _;
