@@ -73,12 +73,7 @@ impl Shared {
     }
 
     /// Tags that were read at most `max_age` ago.
-    pub(crate) fn known(
-        &self,
-        arn: &str,
-        max_age: Duration,
-        now: Instant,
-    ) -> Option<Known> {
+    pub(crate) fn known(&self, arn: &str, max_age: Duration, now: Instant) -> Option<Known> {
         self.with(|state| {
             let known = state.tags.get(arn)?;
             let age = now.saturating_duration_since(known.at);

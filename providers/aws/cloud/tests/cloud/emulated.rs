@@ -2,12 +2,12 @@
 
 use std::{collections::BTreeSet, time::Duration};
 
-use aws_cloud::{Cloud, Connect, Depth, Error, Made, Operation, Progress};
 use aws::{
     diff::{OnDelete, teardown},
     plan::{Action, Effect, Plan, Ref, Step},
     wanted::{Protocol, Rule, Source, Target},
 };
+use aws_cloud::{Cloud, Connect, Depth, Error, Made, Operation, Progress};
 
 use crate::lab::{Lab, connect, ids, mapping, plan, run, seen, settle, unique};
 

@@ -8,7 +8,6 @@ use std::{
     thread,
 };
 
-use aws_cloud::{Cloud, Connect, Depth, Made, Progress};
 use aws::{
     diff::{Situation, diff},
     plan::Plan,
@@ -20,6 +19,7 @@ use aws::{
         Wanted,
     },
 };
+use aws_cloud::{Cloud, Connect, Depth, Made, Progress};
 use aws_sdk_ec2::config::{Credentials, Region};
 
 pub(crate) const REGION: &str = "eu-central-1";
