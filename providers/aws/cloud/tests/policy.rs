@@ -41,7 +41,9 @@ fn list(value: &Value) -> Vec<&str> {
     match value {
         Value::String(one) => vec![one],
         Value::Array(many) => many.iter().map(|one| one.as_str().unwrap()).collect(),
-        other => panic!("neither a text nor a list of them: {other}"),
+        other @ (Value::Null | Value::Bool(_) | Value::Number(_) | Value::Object(_)) => {
+            panic!("neither a text nor a list of them: {other}")
+        }
     }
 }
 
