@@ -2,6 +2,3 @@
 
 pub mod core;
 pub mod shell;
-
-#[cfg(feature = "aws")]
-use aws_cloud as _;

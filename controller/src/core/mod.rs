@@ -9,6 +9,7 @@ pub mod index;
 pub mod lease;
 pub mod ledger;
 pub mod line;
+pub mod nodes;
 pub mod numbers;
 pub mod pools;
 pub mod queue;

@@ -5,6 +5,8 @@
 //! it the same way.
 
 mod admin;
+#[cfg(feature = "aws")]
+pub mod aws;
 mod client;
 mod drive;
 mod election;
@@ -17,7 +19,7 @@ mod write;
 pub use client::{USER_AGENT, client, client_over};
 pub use drive::{Mandate, Order};
 pub use mailbox::Mailbox;
-pub use run::{Election, Ended, Error, Options, Provider, Seat, State, run};
+pub use run::{CloudFigures, Election, Ended, Error, Options, Provider, Seat, State, run};
 
 #[cfg(test)]
 mod tests;

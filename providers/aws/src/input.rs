@@ -134,7 +134,7 @@ pub struct Endpoint {
     pub address: IpAddr,
     /// The slice's ports by name (`""` for the one without): the same protocol as the Service's.
     pub ports: BTreeMap<String, u16>,
-    /// `conditions.ready`, or serving while it terminates.
+    /// `conditions.ready`: one that terminates is not, also while it still serves.
     pub ready: bool,
 }
 

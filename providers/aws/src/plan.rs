@@ -10,6 +10,8 @@ use crate::wanted::{
     Target, TargetGroup,
 };
 
+mod words;
+
 /// What a step does to traffic that flows.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug, Serialize)]
 #[serde(rename_all = "lowercase")]

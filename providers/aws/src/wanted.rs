@@ -277,6 +277,16 @@ impl TargetType {
     }
 }
 
+impl IpAddressType {
+    /// AWS's word.
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::Ipv4 => "ipv4",
+            Self::Dualstack => "dualstack",
+        }
+    }
+}
+
 impl Protocol {
     /// AWS's word.
     pub const fn as_str(self) -> &'static str {
