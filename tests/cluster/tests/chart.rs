@@ -292,21 +292,49 @@ fn the_network_policy_lets_the_controller_reach_aws_when_that_is_enabled() {
     );
 }
 
+#[tokio::test]
+#[ignore = "real Kubernetes: cargo xtask cluster build, then cargo test -p cluster -- --ignored"]
+async fn helm_installs_it_for_aws_as_documented() {
+    let real = real(Options::default()).await;
+    let kubeconfig = real.plane.kubeconfig();
+    let role = "arn:aws:iam::123456789012:role/portolan";
+    let annotation = format!("serviceAccount.annotations.eks\\.amazonaws\\.com/role-arn={role}");
+    // runs: helm install portolan deploy/charts/portolan --namespace portolan-system --create-namespace --set aws.enabled=true,aws.clusterName=production --set 'serviceAccount.annotations.eks\.amazonaws\.com/role-arn=arn:aws:iam::123456789012:role/portolan'
+    let install = [
+        "install",
+        "portolan",
+        "deploy/charts/portolan",
+        "--namespace",
+        NAMESPACE,
+        "--create-namespace",
+        "--set",
+        "aws.enabled=true,aws.clusterName=production",
+        "--set",
+        &annotation,
+        "--kubeconfig",
+        kubeconfig.to_str().unwrap(),
+    ];
+    said(&helm(&install));
+    let account = [
+        "get",
+        "-n",
+        NAMESPACE,
+        "-o",
+        "json",
+        "serviceaccount",
+        "portolan",
+    ];
+    let account: Value = serde_json::from_str(&kubectl(&real.plane, &account, "")).unwrap();
+    let annotations = &account["metadata"]["annotations"];
+    assert_eq!(annotations["eks.amazonaws.com/role-arn"], role);
+}
+
 #[test]
 #[ignore = "real Kubernetes: cargo xtask cluster build, then cargo test -p cluster -- --ignored"]
-fn the_service_account_can_be_given_a_role_in_aws() {
-    let account = |more: &[&str]| {
-        let only = ["--show-only", "templates/rbac.yaml"];
-        let objects = documents(&rendered(&[&only[..], more].concat()));
-        of_kind(&objects, "ServiceAccount")["metadata"]["annotations"].clone()
-    };
-    assert_eq!(account(&[]), Value::Null);
-    let role = "arn:aws:iam::123456789012:role/portolan";
-    let set = format!("serviceAccount.annotations.eks\\.amazonaws\\.com/role-arn={role}");
-    assert_eq!(
-        account(&["--set", &set]),
-        serde_json::json!({"eks.amazonaws.com/role-arn": role})
-    );
+fn the_service_account_has_no_role_in_aws_unless_it_is_given_one() {
+    let objects = documents(&rendered(&["--show-only", "templates/rbac.yaml"]));
+    let account = of_kind(&objects, "ServiceAccount");
+    assert_eq!(account["metadata"]["annotations"], Value::Null);
 }
 
 #[tokio::test]

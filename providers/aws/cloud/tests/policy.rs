@@ -8,7 +8,10 @@
     reason = "test code"
 )]
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    process::Command,
+};
 
 use aws_cloud::Operation;
 use serde_json::Value;
@@ -180,6 +183,20 @@ fn the_policy_has_the_size_and_the_shape_that_aws_takes() {
     assert_eq!(unique.len(), sids.len(), "a Sid is there twice: {sids:?}");
     // AWS: nothing else in a Sid.
     assert!(sids.concat().chars().all(|c| c.is_ascii_alphanumeric()));
+}
+
+#[test]
+fn the_documented_command_makes_the_policy_of_a_cluster() {
+    // runs: sed s/CLUSTER_NAME/production/g deploy/aws/iam-policy.json > portolan-policy.json
+    let sed = Command::new("sed")
+        .current_dir(concat!(env!("CARGO_MANIFEST_DIR"), "/../../.."))
+        .args(["s/CLUSTER_NAME/production/g", "deploy/aws/iam-policy.json"])
+        .output()
+        .unwrap();
+    assert!(sed.status.success());
+    let made: Value = serde_json::from_slice(&sed.stdout).unwrap();
+    assert_eq!(made, policy("production"));
+    assert!(!made.to_string().contains(PLACEHOLDER));
 }
 
 #[test]
