@@ -314,7 +314,7 @@ fn services_of_a_group_share_a_load_balancer() {
     let shared = services
         .iter()
         .filter(|record| record.key.name.starts_with("shared-"));
-    let wanted = wanted(&classes["portolan.dev/nlb"], &shared.collect::<Vec<_>>());
+    let wanted = wanted(&classes["example.com/nlb"], &shared.collect::<Vec<_>>());
     let ports: Vec<&String> = wanted["listeners"].as_object().unwrap().keys().collect();
     assert_eq!(ports, ["25", "80"]);
     assert_eq!(wanted["stack"], "default/group:edge");
@@ -326,7 +326,7 @@ fn who_may_connect_is_in_the_rules_of_the_security_group() {
     let limited = services
         .iter()
         .find(|record| &*record.key.name == "limited");
-    let wanted = wanted(&classes["portolan.dev/nlb"], &[limited.unwrap()]);
+    let wanted = wanted(&classes["example.com/nlb"], &[limited.unwrap()]);
     let rules = wanted["securityGroup"]["rules"].to_string();
     for source in ["192.0.2.0/24", "pl-0123456789abcdef0", "icmp"] {
         assert!(rules.contains(source), "{source}: {rules}");
@@ -340,7 +340,7 @@ fn a_service_may_outlive_nothing_but_its_load_balancer() {
     let kept = services.iter().find(|record| &*record.key.name == "kept");
     let request = aws::annotations::request(
         kept.unwrap().cloud.as_ref().unwrap(),
-        &classes["portolan.dev/nlb"],
+        &classes["example.com/nlb"],
     );
     assert!(request.unwrap().retain);
 }
