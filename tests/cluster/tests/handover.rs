@@ -131,7 +131,7 @@ fn webhook(kind: &str, name: &str, group: &str, operations: &[&str], resource: &
     })
 }
 
-/// A cluster that LBC has served, and that has just been stopped.
+/// A cluster that LBC has served; it no longer answers.
 fn furnish(plane: &ControlPlane) {
     let schema = json!({"type": "object", "x-kubernetes-preserve-unknown-fields": true});
     let definition = json!({
@@ -157,12 +157,12 @@ fn furnish(plane: &ControlPlane) {
         "--all",
     ];
     kubectl(plane, &wait, "");
-    let deployment = |namespace: &str, name: &str| {
+    let deployment = |namespace: &str, name: &str, replicas: u32| {
         let labels = json!({"app.kubernetes.io/name": name});
         json!({
             "apiVersion": "apps/v1", "kind": "Deployment",
             "metadata": {"name": name, "namespace": namespace},
-            "spec": {"replicas": 2, "selector": {"matchLabels": labels}, "template": {
+            "spec": {"replicas": replicas, "selector": {"matchLabels": labels}, "template": {
                 "metadata": {"labels": labels},
                 "spec": {"containers": [{"name": "controller", "image": "none"}]}}},
         })
@@ -172,8 +172,8 @@ fn furnish(plane: &ControlPlane) {
         plane,
         &[
             json!({"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": "portolan-system"}}),
-            deployment("kube-system", "aws-load-balancer-controller"),
-            deployment("portolan-system", "portolan"),
+            deployment("kube-system", "aws-load-balancer-controller", 2),
+            deployment("portolan-system", "portolan", 0),
             service("web", nlb, &[LBC]),
             service("guarded", nlb, &["example.com/other", LBC]),
             service(
@@ -248,6 +248,8 @@ async fn the_guide_from_lbc_takes_everything_over_and_back_and_touches_nothing_e
     let real = real(Options::default()).await;
     let plane = &real.plane;
     furnish(plane);
+    let classes = fs::read_to_string(root().join("examples/aws/classes.yaml")).unwrap();
+    kubectl(plane, &["apply", "--server-side", "-f", "-"], &classes);
     let shell = Shell::new(plane);
     let before = get(plane, "service", "classic");
 
@@ -257,9 +259,9 @@ async fn the_guide_from_lbc_takes_everything_over_and_back_and_touches_nothing_e
     assert_eq!(of_lbc.len(), 2, "{services}");
 
     // What the guide says of the webhooks is so: nothing works while they are there and LBC is not.
-    let bindings_go = commands()[4].clone();
-    assert!(bindings_go.contains("| kubectl replace"), "{bindings_go}");
-    let refused = shell.output(&bindings_go);
+    let commands = commands();
+    let mut replaces = commands.iter().filter(|c| c.contains("| kubectl replace"));
+    let refused = shell.output(replaces.next().unwrap());
     let told = String::from_utf8_lossy(&refused.stderr);
     assert!(
         !refused.status.success() && told.contains("vtargetgroupbinding.elbv2.k8s.aws"),
@@ -291,9 +293,10 @@ async fn the_guide_from_lbc_takes_everything_over_and_back_and_touches_nothing_e
     assert_eq!(finalizers(plane, "guarded"), json!(["example.com/other"]));
     assert_eq!(get(plane, "service", "classic"), before);
 
-    // Portolan takes over: its class, its finalizer, its condition.
-    let classes = fs::read_to_string(root().join("examples/aws/classes.yaml")).unwrap();
-    kubectl(plane, &["apply", "--server-side", "-f", "-"], &classes);
+    // Portolan takes over: its finalizer, its condition.
+    // runs: kubectl scale deployment portolan --namespace portolan-system --replicas 2
+    shell.runs("kubectl scale deployment portolan --namespace portolan-system --replicas 2");
+    assert_eq!(replicas(plane, "portolan-system", "portolan"), "2");
     let condition = json!({"status": {"conditions": [{
         "type": "portolan.dev/LoadBalancerReady", "status": "True", "reason": "Ready",
         "message": "", "lastTransitionTime": "2026-01-01T00:00:00Z"}]}});
@@ -309,7 +312,7 @@ async fn the_guide_from_lbc_takes_everything_over_and_back_and_touches_nothing_e
 
     // And back.
     // runs: kubectl scale deployment portolan --namespace portolan-system --replicas 0
-    shell.runs("kubectl scale deployment portolan");
+    shell.runs("kubectl scale deployment portolan --namespace portolan-system --replicas 0");
     assert_eq!(replicas(plane, "portolan-system", "portolan"), "0");
     // runs: kubectl delete loadbalancerclass from-lbc
     shell.runs("kubectl delete loadbalancerclass");
