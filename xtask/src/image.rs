@@ -13,6 +13,9 @@ use crate::process;
 /// Program and Dockerfile, and nothing else: all that an engine is shown.
 const CONTEXT: &str = "target/image";
 
+/// Of package controller: what talks to clouds.
+const FEATURES: &str = "aws";
+
 /// What `cargo xtask image` is told.
 #[derive(Args)]
 pub(crate) struct Arguments {
@@ -56,8 +59,16 @@ pub(crate) fn prepare(root: &Path, profile: &str) -> anyhow::Result<PathBuf> {
     let mut cargo = process::cargo(root, ["rustc", "--locked", "--package", "controller"]);
     cargo
         .args(["--bin", "portolan", "--profile", profile])
+        .args(["--features", FEATURES])
         .args(["--target-dir", "target"])
-        .args(["--", "-C", "target-feature=+crt-static"]);
+        // Three quarters of the program would be tables of lines, for nobody: a panic names its own.
+        .args([
+            "--",
+            "-C",
+            "target-feature=+crt-static",
+            "-C",
+            "strip=debuginfo",
+        ]);
     let status = process::run(&mut cargo)?;
     ensure!(status.success(), "portolan does not compile: {status}");
     fs::create_dir_all(&context)?;

@@ -12,10 +12,20 @@ fn root() -> PathBuf {
 
 /// Every package that `package` is built from on this machine, with all its features.
 fn reach(package: &str) -> BTreeSet<String> {
+    tree(package, &["--all-features", "--edges", "normal,build"])
+}
+
+/// Every package that `cargo test --package` compiles: features that nobody asks for are off.
+fn reached_by_tests(package: &str) -> BTreeSet<String> {
+    tree(package, &["--edges", "normal,build,dev"])
+}
+
+fn tree(package: &str, options: &[&str]) -> BTreeSet<String> {
     let output = Command::new(env!("CARGO"))
         .current_dir(root())
-        .args(["tree", "--locked", "--all-features", "--package", package])
-        .args(["--edges", "normal,build", "--prefix", "none"])
+        .args(["tree", "--locked", "--prefix", "none"])
+        .args(["--package", package])
+        .args(options)
         .output()
         .unwrap();
     let errors = String::from_utf8_lossy(&output.stderr);
@@ -78,6 +88,49 @@ fn aws_plans_without_tokio_and_kube() {
 #[test]
 fn the_demo_is_built_without_a_cloud_sdk() {
     assert_eq!(reached("demo", CLOUD), NOTHING);
+}
+
+/// Every package of this workspace.
+fn members() -> Vec<String> {
+    let output = Command::new(env!("CARGO"))
+        .current_dir(root())
+        .args(["tree", "--locked", "--workspace", "--depth", "0"])
+        .args(["--prefix", "none"])
+        .output()
+        .unwrap();
+    let errors = String::from_utf8_lossy(&output.stderr);
+    assert!(output.status.success(), "cargo tree: {errors}");
+    let lines = String::from_utf8_lossy(&output.stdout).into_owned();
+    let names = lines.lines().filter_map(|line| line.split(' ').next());
+    let names = names.filter(|name| !name.is_empty()).map(str::to_owned);
+    names.collect()
+}
+
+/// AWS's SDKs take minutes: only those who talk to AWS, or test that, wait for them.
+#[test]
+fn only_what_talks_to_aws_waits_for_its_sdks_and_its_tests_do() {
+    let all = members();
+    assert!(all.len() > 10, "{all:?}");
+    let waits = |package: &&String| {
+        let reached = reached_by_tests(package);
+        reached.iter().any(|name| name.starts_with("aws-sdk-"))
+    };
+    let mut waiting: Vec<&str> = all.iter().filter(waits).map(String::as_str).collect();
+    waiting.sort_unstable();
+    assert_eq!(waiting, ["aws-cloud", "aws-tests"]);
+}
+
+#[test]
+fn the_controller_talks_to_aws_when_it_is_built_with_feature_aws() {
+    let default = tree("controller", &["--edges", "normal,build"]);
+    let with = tree(
+        "controller",
+        &["--edges", "normal,build", "--features", "aws"],
+    );
+    for sdk in ["aws-sdk-ec2", "aws-sdk-elasticloadbalancingv2"] {
+        assert!(!default.contains(sdk), "{sdk}");
+        assert!(with.contains(sdk), "{sdk}");
+    }
 }
 
 /// `aws-lc-sys` needs cmake and minutes; we use ring.

@@ -1,7 +1,12 @@
 //! The chart is the single source of what is applied to a cluster: rendered by the real helm, taken
 //! by the real API server word for word.
 
-#![expect(clippy::unwrap_used, clippy::panic, reason = "test code")]
+#![expect(
+    clippy::unwrap_used,
+    clippy::panic,
+    clippy::indexing_slicing,
+    reason = "test code"
+)]
 
 #[path = "common/chart.rs"]
 mod chart;
@@ -117,6 +122,31 @@ fn wrong_values_are_refused_with_the_place_and_the_fault() {
             "does not match pattern",
         ),
         (
+            "aws.enabled=true",
+            "aws.clusterName is empty",
+            "for example --set aws.clusterName=production",
+        ),
+        (
+            "aws.clusterName=my cluster",
+            "at '/aws/clusterName'",
+            "does not match pattern",
+        ),
+        (
+            "aws.region=Frankfurt",
+            "at '/aws/region'",
+            "does not match pattern",
+        ),
+        (
+            "aws.vpcId=main",
+            "at '/aws/vpcId'",
+            "does not match pattern",
+        ),
+        (
+            "serviceAccount.annotations.a=1",
+            "at '/serviceAccount/annotations/a'",
+            "want string",
+        ),
+        (
             "ownsServiceNumbers=maybe",
             "at '/ownsServiceNumbers'",
             "want boolean",
@@ -178,9 +208,133 @@ fn unusual_but_right_values_are_accepted() {
         "global.anything=1",
         "networkPolicy.apiServer.cidrs[0]=2001:db8::/32",
         "ownsServiceNumbers=true",
+        "aws.enabled=true,aws.clusterName=My_cluster.1",
+        "aws.region=us-gov-west-1",
     ] {
         rendered(&["--set", value]);
     }
+}
+
+fn of_kind<'a>(objects: &'a [Value], kind: &str) -> &'a Value {
+    let mut found = objects.iter().filter(|object| object["kind"] == kind);
+    found.next().unwrap_or_else(|| panic!("no {kind}"))
+}
+
+#[test]
+#[ignore = "real Kubernetes: cargo xtask cluster build, then cargo test -p cluster -- --ignored"]
+fn the_controller_is_told_of_aws_when_that_is_enabled_and_only_what_is_given() {
+    let aws = |sets: &[&str]| -> Vec<String> {
+        let sets = sets.iter().flat_map(|value| ["--set", value]);
+        let objects = documents(&rendered(&sets.collect::<Vec<_>>()));
+        let container =
+            &of_kind(&objects, "Deployment")["spec"]["template"]["spec"]["containers"][0];
+        // The SDK writes nothing: it reads the token and keeps credentials in memory.
+        assert_eq!(container["securityContext"]["readOnlyRootFilesystem"], true);
+        let all: Vec<String> = serde_json::from_value(container["args"].clone()).unwrap();
+        let of_aws =
+            |flag: &String| flag.starts_with("--cluster-name") || flag.starts_with("--aws");
+        all.into_iter().filter(of_aws).collect()
+    };
+    let (on, name) = ("aws.enabled=true", "aws.clusterName=production");
+    let (region, vpc) = ("aws.region=eu-central-1", "aws.vpcId=vpc-0123");
+    assert_eq!(aws(&[name, region, vpc]), Vec::<String>::new());
+    assert_eq!(aws(&[on, name]), ["--cluster-name=production"]);
+    assert_eq!(
+        aws(&[on, name, region, vpc]),
+        [
+            "--cluster-name=production",
+            "--aws-region=eu-central-1",
+            "--aws-vpc-id=vpc-0123"
+        ]
+    );
+}
+
+#[test]
+#[ignore = "real Kubernetes: cargo xtask cluster build, then cargo test -p cluster -- --ignored"]
+fn the_network_policy_lets_the_controller_reach_aws_when_that_is_enabled() {
+    let egress = |more: &[&str]| -> Vec<String> {
+        let only = ["--show-only", "templates/networkpolicy.yaml"];
+        let limited = [
+            "--set",
+            "networkPolicy.apiServer.cidrs[0]=192.0.2.1/32",
+            "--set",
+            "networkPolicy.apiServer.ports[0]=6443",
+        ];
+        let objects = documents(&rendered(&[&only[..], &limited[..], more].concat()));
+        let mut ways = Vec::new();
+        for rule in objects[0]["spec"]["egress"].as_array().unwrap() {
+            let to = rule["to"].as_array().map(Vec::as_slice);
+            let everywhere = [serde_json::json!({"ipBlock": {"cidr": "everywhere"}})];
+            for peer in to.unwrap_or(&everywhere) {
+                for port in rule["ports"].as_array().unwrap() {
+                    let cidr = peer["ipBlock"]["cidr"].as_str().unwrap();
+                    let protocol = port["protocol"].as_str().unwrap();
+                    ways.push(format!("{cidr} {protocol} {}", port["port"]));
+                }
+            }
+        }
+        ways
+    };
+    let api_server = "192.0.2.1/32 TCP 6443";
+    assert_eq!(egress(&[]), [api_server]);
+    assert_eq!(
+        egress(&["--set", "aws.enabled=true,aws.clusterName=production"]),
+        [
+            api_server,
+            "everywhere UDP 53",
+            "everywhere TCP 53",
+            "everywhere TCP 443",
+            "169.254.170.23/32 TCP 80",
+            "fd00:ec2::23/128 TCP 80",
+            "169.254.169.254/32 TCP 80",
+            "fd00:ec2::254/128 TCP 80",
+        ]
+    );
+}
+
+#[tokio::test]
+#[ignore = "real Kubernetes: cargo xtask cluster build, then cargo test -p cluster -- --ignored"]
+async fn helm_installs_it_for_aws_as_documented() {
+    let real = real(Options::default()).await;
+    let kubeconfig = real.plane.kubeconfig();
+    let role = "arn:aws:iam::123456789012:role/portolan";
+    let annotation = format!("serviceAccount.annotations.eks\\.amazonaws\\.com/role-arn={role}");
+    // runs: helm install portolan deploy/charts/portolan --namespace portolan-system --create-namespace --set aws.enabled=true,aws.clusterName=production --set 'serviceAccount.annotations.eks\.amazonaws\.com/role-arn=arn:aws:iam::123456789012:role/portolan'
+    let install = [
+        "install",
+        "portolan",
+        "deploy/charts/portolan",
+        "--namespace",
+        NAMESPACE,
+        "--create-namespace",
+        "--set",
+        "aws.enabled=true,aws.clusterName=production",
+        "--set",
+        &annotation,
+        "--kubeconfig",
+        kubeconfig.to_str().unwrap(),
+    ];
+    said(&helm(&install));
+    let account = [
+        "get",
+        "-n",
+        NAMESPACE,
+        "-o",
+        "json",
+        "serviceaccount",
+        "portolan",
+    ];
+    let account: Value = serde_json::from_str(&kubectl(&real.plane, &account, "")).unwrap();
+    let annotations = &account["metadata"]["annotations"];
+    assert_eq!(annotations["eks.amazonaws.com/role-arn"], role);
+}
+
+#[test]
+#[ignore = "real Kubernetes: cargo xtask cluster build, then cargo test -p cluster -- --ignored"]
+fn the_service_account_has_no_role_in_aws_unless_it_is_given_one() {
+    let objects = documents(&rendered(&["--show-only", "templates/rbac.yaml"]));
+    let account = of_kind(&objects, "ServiceAccount");
+    assert_eq!(account["metadata"]["annotations"], Value::Null);
 }
 
 #[tokio::test]

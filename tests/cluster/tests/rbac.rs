@@ -35,8 +35,8 @@ const LEASE: &str = "portolan-controller";
 /// `group/resource/subresource: verb`, the group empty for the core's.
 type Rights = BTreeSet<String>;
 
-fn roles() -> Vec<Value> {
-    let text = rendered(&["--show-only", "templates/rbac.yaml"]);
+fn roles(more: &[&str]) -> Vec<Value> {
+    let text = rendered(&[&["--show-only", "templates/rbac.yaml"], more].concat());
     serde_saphyr::from_multiple(&text).unwrap()
 }
 
@@ -213,7 +213,7 @@ async fn the_roles_grant_exactly_what_the_controller_uses() {
         "apiVersion": "v1", "kind": "Namespace", "metadata": {"name": NAMESPACE},
     });
     apply(plane, &namespace.to_string());
-    let roles = roles();
+    let roles = roles(&[]);
     let list = json!({"apiVersion": "v1", "kind": "List", "items": roles});
     apply(plane, &list.to_string());
     let token = plane.service_account_token(NAMESPACE, "portolan").await;
@@ -254,4 +254,22 @@ async fn the_roles_grant_exactly_what_the_controller_uses() {
         difference.is_empty(),
         "not both granted and used: {difference:?}\nused: {used:#?}"
     );
+}
+
+#[test]
+#[ignore = "real Kubernetes: cargo xtask cluster build, then cargo test -p cluster -- --ignored"]
+fn with_aws_the_roles_also_grant_to_read_nodes_and_endpoints() {
+    let aws = ["--set", "aws.enabled=true,aws.clusterName=production"];
+    let (without, with) = (granted(&roles(&[])), granted(&roles(&aws)));
+    let more: Vec<&String> = with.difference(&without).collect();
+    assert_eq!(
+        more,
+        [
+            "/nodes: list",
+            "/nodes: watch",
+            "discovery.k8s.io/endpointslices: list",
+            "discovery.k8s.io/endpointslices: watch",
+        ]
+    );
+    assert!(without.is_subset(&with));
 }

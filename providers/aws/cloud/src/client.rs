@@ -14,6 +14,8 @@ use aws_smithy_types::{retry::RetryConfig, timeout::TimeoutConfig};
 
 use super::{Cloud, Error, Inner, Limits, Purpose, TIMEOUT, account, call, network, throttle};
 
+mod roots;
+
 /// Shown in AWS's logs (CloudTrail: `userAgent`).
 const APP_NAME: &str = "portolan";
 /// AWS's own default.
@@ -64,14 +66,18 @@ impl Connect {
 }
 
 impl Cloud {
-    /// Finds region and VPC. Whether the credentials are good shows with the first call.
+    /// Finds region and VPC. AWS must have a certificate that this machine trusts, or Mozilla where the
+    /// machine trusts nobody (our image). Whether the credentials are good shows with the first call.
     ///
     /// # Errors
     /// [`Error::Invalid`]: no region or no VPC is given, and none can be found.
     pub async fn connect(connect: Connect) -> Result<Self, Error> {
         // ring, as in kube: two crypto providers in one process leave rustls without a default.
         let ring = tls::Provider::Rustls(tls::rustls_provider::CryptoMode::Ring);
-        let http = Builder::new().tls_provider(ring).build_https();
+        let http = Builder::new()
+            .tls_provider(ring)
+            .tls_context(roots::context()?)
+            .build_https();
         let timeouts = TimeoutConfig::builder()
             .connect_timeout(CONNECT_TIMEOUT)
             .operation_timeout(TIMEOUT)
