@@ -11,6 +11,7 @@ pub mod ledger;
 pub mod line;
 pub mod nodes;
 pub mod numbers;
+pub mod plan;
 pub mod pools;
 pub mod queue;
 pub mod record;
