@@ -17,6 +17,8 @@ use tokio::signal::unix::{SignalKind, signal};
 use tracing::{info, warn};
 use tracing_subscriber::EnvFilter;
 
+mod cli;
+
 /// Portolan gives Kubernetes Services their numbers and their address.
 #[derive(Parser)]
 #[command(name = "portolan", version, about)]
@@ -31,6 +33,8 @@ enum Command {
     Controller(ControllerArguments),
     /// Print the custom resource definitions: portolan crds | kubectl apply -f -
     Crds,
+    /// Show the load balancers that Services would get and the steps to them; change nothing.
+    Plan(cli::plan::PlanArguments),
 }
 
 #[derive(Args)]
@@ -74,11 +78,12 @@ fn main() -> ExitCode {
     // rather than choose. The error only says that one is installed already.
     drop(rustls::crypto::ring::default_provider().install_default());
     let outcome = match Arguments::parse().command {
-        Command::Controller(arguments) => controller(arguments),
-        Command::Crds => print_crds(),
+        Command::Controller(arguments) => controller(arguments).map(|()| ExitCode::SUCCESS),
+        Command::Crds => print_crds().map(|()| ExitCode::SUCCESS),
+        Command::Plan(arguments) => cli::plan::plan(arguments),
     };
     match outcome {
-        Ok(()) => ExitCode::SUCCESS,
+        Ok(code) => code,
         Err(error) => {
             // To stderr and not to the log: the log may not be set up yet.
             let mut chain = String::new();
