@@ -17,6 +17,7 @@ pub mod diff;
 pub mod fingerprint;
 pub mod input;
 pub mod names;
+pub mod orphans;
 pub mod plan;
 pub mod rehearsal;
 pub mod security;
