@@ -9,6 +9,9 @@ use anyhow::{Context as _, Result};
 use clap::{Args, ValueEnum};
 use serde::Serialize;
 
+#[cfg(feature = "aws")]
+mod account;
+pub(crate) mod orphans;
 pub(crate) mod plan;
 
 /// Said by commands that need what this build does not have.

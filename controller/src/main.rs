@@ -35,6 +35,8 @@ enum Command {
     Crds,
     /// Show the load balancers that Services would get and the steps to them; change nothing.
     Plan(cli::plan::PlanArguments),
+    /// List load balancers of this cluster in AWS that no Service is for; delete them if told to.
+    Orphans(cli::orphans::OrphansArguments),
 }
 
 #[derive(Args)]
@@ -81,6 +83,7 @@ fn main() -> ExitCode {
         Command::Controller(arguments) => controller(arguments).map(|()| ExitCode::SUCCESS),
         Command::Crds => print_crds().map(|()| ExitCode::SUCCESS),
         Command::Plan(arguments) => cli::plan::plan(arguments),
+        Command::Orphans(arguments) => cli::orphans::orphans(arguments),
     };
     match outcome {
         Ok(code) => code,

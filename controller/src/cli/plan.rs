@@ -99,6 +99,33 @@ fn offline(arguments: PlanArguments) -> Result<Report> {
 }
 
 #[cfg(not(feature = "aws"))]
-fn online(_service: &str, _arguments: PlanArguments) -> Result<Report> {
+fn online(service: &str, _arguments: PlanArguments) -> Result<Report> {
+    service_name(service)?;
     bail!(super::WITHOUT_AWS)
+}
+
+#[cfg(feature = "aws")]
+fn online(service: &str, arguments: PlanArguments) -> Result<Report> {
+    use model::ServiceKey;
+
+    let name = service_name(service)?;
+    super::account::block_on(async {
+        let (client, namespace, cloud) = super::account::connect(arguments.account).await?;
+        let namespace = arguments.namespace.unwrap_or(namespace);
+        let key = ServiceKey::new(&namespace, name);
+        let now = jiff::Timestamp::now().as_second();
+        let report = controller::shell::account::preview::preview(&client, &cloud, &key, now);
+        Ok(report.await?)
+    })
+}
+
+/// As kubectl has it.
+fn service_name(text: &str) -> Result<&str> {
+    let name = ["svc/", "service/", "services/"]
+        .iter()
+        .find_map(|prefix| text.strip_prefix(prefix));
+    match name {
+        Some(name) if !name.is_empty() && !name.contains('/') => Ok(name),
+        Some(_) | None => bail!("{text}: write svc/NAME, and -n for the namespace"),
+    }
 }

@@ -15,5 +15,6 @@ pub mod plan;
 pub mod pools;
 pub mod queue;
 pub mod record;
+pub mod residents;
 pub mod settle;
 pub mod translate;

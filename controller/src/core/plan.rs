@@ -128,10 +128,23 @@ pub struct Facts<'a> {
     pub endpoints: &'a BTreeMap<ServiceKey, Vec<Endpoint>>,
     /// The VPC.
     pub network: &'a Network,
-    /// What is there.
+    /// What is there, somebody else's load balancer that is to be adopted included.
     pub seen: &'a Seen,
+    /// What of our own is there, as far as it decides defaults.
+    pub existing: Option<&'a Existing>,
     /// Unix seconds.
     pub now: i64,
+}
+
+/// What of a load balancer of ours decides defaults.
+pub fn existing(seen: &Seen) -> Option<Existing> {
+    let there = seen.load_balancers.first()?;
+    let subnets = there.subnets.iter();
+    Some(Existing {
+        scheme: there.scheme,
+        subnets: subnets.map(|mapping| mapping.subnet.clone()).collect(),
+        has_security_groups: !there.security_groups.is_empty(),
+    })
 }
 
 /// What is wanted for `members`, oldest first, and the steps to it; and who of them gets nothing of
@@ -149,20 +162,13 @@ pub fn stack(members: &[Member], facts: Facts<'_>) -> Result<(Planned, Vec<Rejec
         .iter()
         .filter_map(|member| member.record.cloud.as_deref());
     let services: Vec<aws::input::Service> = services.cloned().collect();
-    let existing = facts.seen.load_balancers.first().map(|there| Existing {
-        scheme: there.scheme,
-        subnets: (there.subnets.iter())
-            .map(|mapping| mapping.subnet.clone())
-            .collect(),
-        has_security_groups: !there.security_groups.is_empty(),
-    });
     let input = Input {
         class,
         services: &services,
         nodes: facts.nodes,
         endpoints: facts.endpoints,
         network: facts.network,
-        existing: existing.as_ref(),
+        existing: facts.existing,
     };
     let wanted = aws::desired(&input)?;
     let subnets = desired::subnet_verdicts(&input)?;

@@ -112,6 +112,7 @@ pub fn plan(mut manifests: Manifests, given: Given) -> Result<Report, Rejection>
         endpoints: &endpoints,
         network: &network,
         seen: &Seen::default(),
+        existing: None,
         now: 0,
     };
     for members in stacks.values() {

@@ -2,7 +2,7 @@
 //! `docs/plan.md`.
 
 use aws::{
-    plan::{Effect, Ref, Step},
+    plan::{Effect, Plan, Ref, Step},
     seen::Seen,
     subnets::Verdict,
     wanted::Wanted,
@@ -72,6 +72,24 @@ pub struct Skipped {
     pub service: String,
     /// Why.
     pub why: String,
+}
+
+impl Planned {
+    /// One that is to go.
+    pub fn teardown(stack: &str, there: Vec<String>, plan: Plan) -> Self {
+        Self {
+            stack: stack.to_owned(),
+            services: Vec::new(),
+            class: None,
+            there,
+            wanted: None,
+            subnets: Vec::new(),
+            effect: plan.effect(),
+            steps: plan.steps,
+            shows: plan.show,
+            warnings: plan.warnings,
+        }
+    }
 }
 
 impl Rejected {
