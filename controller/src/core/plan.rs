@@ -73,10 +73,6 @@ pub fn sort(index: &Index, cluster: &str) -> Sorted {
 }
 
 /// The stack of a Service, or why its wish cannot be read; `Err`: why it has none.
-#[expect(
-    clippy::type_complexity,
-    reason = "the outer error is no error: it says why nothing is planned"
-)]
 fn place(
     index: &Index,
     record: &ServiceRecord,
