@@ -59,9 +59,61 @@ struct ControllerArguments {
     /// Where /healthz, /readyz and /metrics are served.
     #[arg(long, default_value = "127.0.0.1:8080", value_name = "IP:PORT")]
     admin_address: SocketAddr,
+    #[command(flatten)]
+    aws: AwsArguments,
     /// How the log is written; what is logged is set by $RUST_LOG.
     #[arg(long, value_enum, default_value_t = LogFormat::Text)]
     log_format: LogFormat,
+}
+
+/// What serves LoadBalancerClasses with spec.aws.
+#[derive(Args)]
+struct AwsArguments {
+    /// The cluster's name, part of names and tags in AWS; without it AWS is not served.
+    #[arg(long, value_name = "NAME")]
+    cluster_name: Option<String>,
+    /// Where load balancers are made; without it the region of AWS's own configuration.
+    #[arg(long, value_name = "REGION")]
+    aws_region: Option<String>,
+    /// The cluster's VPC; without it that of the instance that this runs on.
+    #[arg(long, value_name = "VPC")]
+    aws_vpc_id: Option<String>,
+    /// A load balancer that nothing has changed about is compared with AWS every so many seconds, one
+    /// after the other.
+    #[arg(long, default_value_t = 5, value_name = "SECONDS", value_parser = clap::value_parser!(u64).range(1..))]
+    aws_verify_seconds: u64,
+    /// Of the instances in a target group at most so many in a hundred are taken away at once.
+    #[arg(long, default_value_t = 50, value_name = "PERCENT", value_parser = clap::value_parser!(u8).range(1..=100))]
+    aws_max_removed_percent: u8,
+}
+
+impl AwsArguments {
+    #[cfg(feature = "aws")]
+    fn provider(self) -> Result<Option<shell::Provider>> {
+        let Some(cluster) = self.cluster_name else {
+            return Ok(None);
+        };
+        let connect = aws_cloud::Connect {
+            region: self.aws_region,
+            vpc: self.aws_vpc_id,
+            ..aws_cloud::Connect::new(cluster)
+        };
+        Ok(Some(shell::aws::provider(shell::aws::Settings {
+            verify_interval: std::time::Duration::from_secs(self.aws_verify_seconds),
+            removed_percent: self.aws_max_removed_percent,
+            ..shell::aws::Settings::new(connect)
+        })))
+    }
+
+    #[cfg(not(feature = "aws"))]
+    fn provider(self) -> Result<Option<shell::Provider>> {
+        anyhow::ensure!(
+            self.cluster_name.is_none(),
+            "this portolan was built without AWS: build it with --features aws, or leave out \
+             --cluster-name"
+        );
+        Ok(None)
+    }
 }
 
 /// kube's client says every failed connection as an error; the watches say it once and count it.
@@ -153,6 +205,7 @@ async fn run(arguments: ControllerArguments) -> Result<()> {
         seed,
         election,
         admin: Some(arguments.admin_address),
+        aws: arguments.aws.provider()?,
         ..shell::Options::single(&identity)
     };
 

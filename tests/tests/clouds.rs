@@ -16,7 +16,7 @@ use std::{
 
 use controller::{
     core::cloud::{Outcome, State, Told},
-    shell::{Options, Order, Provider, Seat},
+    shell::{CloudFigures, Options, Order, Provider, Seat},
 };
 use devapi::faults::{Fault, Match};
 use k8s_openapi::api::core::v1::Service;
@@ -39,9 +39,9 @@ type Answer = fn(&Order) -> (State, Reason);
 /// A provider that answers each request at once.
 fn scripted(asked: &Asked, answer: Answer) -> Provider {
     let asked = Arc::clone(asked);
-    Provider(Arc::new(move |seat: Seat| {
+    let start = move |seat: Seat| {
         let asked = Arc::clone(&asked);
-        Box::pin(async move {
+        let task = async move {
             loop {
                 seat.orders.filled().await;
                 for order in seat.orders.take() {
@@ -75,8 +75,13 @@ fn scripted(asked: &Asked, answer: Answer) -> Provider {
                     );
                 }
             }
-        })
-    }))
+        };
+        futures::FutureExt::boxed(task)
+    };
+    Provider {
+        start: Arc::new(start),
+        figures: Arc::new(CloudFigures::default),
+    }
 }
 
 fn obedient(order: &Order) -> (State, Reason) {

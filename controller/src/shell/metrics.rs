@@ -22,7 +22,7 @@ use tokio::sync::watch;
 use allocator::UsageCounts;
 use model::Reason;
 
-use super::run::State;
+use super::run::{CloudFigures, State};
 use crate::core::{
     effect::Kind,
     engine::{Counters, Figures},
@@ -119,7 +119,11 @@ impl Metrics {
 pub(super) struct Exposition(Arc<Registry>);
 
 impl Exposition {
-    pub(super) fn new(metrics: &Metrics, state: watch::Receiver<State>) -> Self {
+    pub(super) fn new(
+        metrics: &Metrics,
+        state: watch::Receiver<State>,
+        cloud: Option<Arc<dyn Fn() -> CloudFigures + Send + Sync>>,
+    ) -> Self {
         let mut registry = Registry::with_prefix("portolan");
         registry.register(
             "requests",
@@ -142,6 +146,9 @@ impl Exposition {
             metrics.unreadable.clone(),
         );
         registry.register_collector(Box::new(Snapshot(state)));
+        if let Some(cloud) = cloud {
+            registry.register_collector(Box::new(Cloud(cloud)));
+        }
         Self(Arc::new(registry))
     }
 
@@ -177,6 +184,32 @@ impl Collector for Snapshot {
             )?)?;
         }
         encode_figures(&state.figures, &mut encoder)
+    }
+}
+
+/// Asks the cloud's provider at each scrape.
+struct Cloud(Arc<dyn Fn() -> CloudFigures + Send + Sync>);
+
+impl std::fmt::Debug for Cloud {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("Cloud")
+    }
+}
+
+impl Collector for Cloud {
+    fn encode(&self, mut encoder: DescriptorEncoder<'_>) -> Result<(), std::fmt::Error> {
+        let CloudFigures { calls } = (self.0)();
+        let mut family = encoder.encode_descriptor(
+            "cloud_calls",
+            "Calls to the cloud by operation and outcome, each attempt counted",
+            None,
+            MetricType::Counter,
+        )?;
+        for (operation, outcome, count) in calls {
+            let labels = [("operation", operation), ("outcome", outcome)];
+            ConstCounter::new(count).encode(family.encode_family(&labels)?)?;
+        }
+        Ok(())
     }
 }
 

@@ -7,6 +7,8 @@
 #[cfg(feature = "aws")]
 pub mod account;
 mod admin;
+#[cfg(feature = "aws")]
+pub mod aws;
 mod client;
 mod drive;
 mod election;
@@ -19,7 +21,7 @@ mod write;
 pub use client::{USER_AGENT, client, client_over};
 pub use drive::{Mandate, Order};
 pub use mailbox::Mailbox;
-pub use run::{Election, Ended, Error, Options, Provider, Seat, State, run};
+pub use run::{CloudFigures, Election, Ended, Error, Options, Provider, Seat, State, run};
 
 #[cfg(test)]
 mod tests;

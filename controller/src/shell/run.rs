@@ -65,7 +65,19 @@ pub struct Options {
 
 /// What makes load balancers in a cloud: a task that never ends.
 #[derive(Clone)]
-pub struct Provider(pub Arc<dyn Fn(Seat) -> BoxFuture<'static, Ended> + Send + Sync>);
+pub struct Provider {
+    /// Begins it.
+    pub start: Arc<dyn Fn(Seat) -> BoxFuture<'static, Ended> + Send + Sync>,
+    /// What it counts, asked at each scrape.
+    pub figures: Arc<dyn Fn() -> CloudFigures + Send + Sync>,
+}
+
+/// What a cloud's provider counts.
+#[derive(Clone, PartialEq, Eq, Debug, Default)]
+pub struct CloudFigures {
+    /// Calls by operation and outcome, words of closed sets both.
+    pub calls: Vec<(&'static str, &'static str, u64)>,
+}
 
 impl std::fmt::Debug for Provider {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
@@ -245,7 +257,9 @@ pub async fn run(
             .map_err(|error| Error::Admin(address, error))?;
         info!(address = %bound, "serving /healthz, /readyz and /metrics");
         options.state.send_modify(|state| state.admin = Some(bound));
-        let exposition = Exposition::new(&metrics, options.observe());
+        let figures = options.aws.as_ref();
+        let figures = figures.map(|provider| Arc::clone(&provider.figures));
+        let exposition = Exposition::new(&metrics, options.observe(), figures);
         let state = options.observe();
         parts.spawn("the admin port", admin::serve(listener, exposition, state));
     }
@@ -291,8 +305,8 @@ pub async fn run(
         aws: options.aws.is_some(),
     });
     let (orders, outcomes) = (Arc::<Mailbox<Order>>::default(), Arc::default());
-    if let Some(Provider(start)) = &options.aws {
-        let provider = start(Seat {
+    if let Some(provider) = &options.aws {
+        let provider = (provider.start)(Seat {
             client: client.clone(),
             orders: Arc::clone(&orders),
             outcomes: Arc::clone(&outcomes),

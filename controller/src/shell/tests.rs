@@ -588,7 +588,7 @@ async fn a_result_and_a_watch_event_both_reach_the_engine() {
 #[test]
 fn readyz_follows_the_watches_and_healthz_does_not() {
     let state = watch::Sender::<State>::default();
-    let exposition = Exposition::new(&Metrics::default(), state.subscribe());
+    let exposition = Exposition::new(&Metrics::default(), state.subscribe(), None);
     let status = |path: &str| {
         answer(&Method::GET, path, &exposition, &state.subscribe())
             .status()
@@ -613,7 +613,7 @@ fn metrics_tell_requests_and_the_engines_counters() {
         super::metrics::Outcome::Conflict,
     );
     state.send_modify(|state| state.counters.status_writes = 3);
-    let exposition = Exposition::new(&metrics, state.subscribe());
+    let exposition = Exposition::new(&metrics, state.subscribe(), None);
     let page = exposition.render().unwrap();
     for line in [
         "portolan_requests_total{kind=\"Block\",outcome=\"Conflict\"} 1",

@@ -41,7 +41,7 @@ pub const SOURCE_RANGES: &str = "service.beta.kubernetes.io/load-balancer-source
 pub const GROUP: &str = "portolan.dev/load-balancer-group";
 /// The ARN of a load balancer that is there already and is to become this Service's.
 pub const ADOPT: &str = "portolan.dev/adopt";
-/// `retain`: the load balancer outlives the Service.
+/// `retain`: the load balancer outlives the Service; `delete`: it does not, whatever the class says.
 pub const ON_DELETE: &str = "portolan.dev/on-delete";
 
 /// What a Service asks for, its class's defaults filled in.
@@ -249,7 +249,7 @@ pub fn request(service: &Service, class: &Class) -> Result<Request, Rejection> {
         group: group(service, class)?,
         adopt: all.own(ADOPT).map(words::adopt).transpose()?,
         retain: match all.get(ON_DELETE) {
-            Some(source) => source.one_of("what can be done on deletion", &[("retain", true)])?,
+            Some(source) => source.one_of("what can be done on deletion", &[("retain", true), ("delete", false)])?,
             None => false,
         },
     })

@@ -15,7 +15,8 @@ use crate::{
     security::{self, Groups},
     subnets::Verdict,
     tags,
-    wanted::{LoadBalancer, Wanted},
+    seen::Seen,
+    wanted::{LoadBalancer, Tags, Wanted},
 };
 
 mod build;
@@ -36,6 +37,20 @@ pub fn stack(service: &Service, class: &Class) -> Result<String, Rejection> {
         annotations::group(service, class)?.as_deref(),
     ))
 }
+
+/// Whether what was made for a Service that is gone stays: its annotation says so, or what is in the
+/// account was made on these terms.
+#[must_use]
+pub fn is_retained(service: &Service, seen: &Seen) -> bool {
+    match service.annotations.get(annotations::ON_DELETE) {
+        Some(said) => said.trim() == RETAIN,
+        None => (seen.load_balancers.iter())
+            .any(|there| there.tags.get(tags::ON_DELETE).is_some_and(|tag| tag == RETAIN)),
+    }
+}
+
+/// What [`tags::ON_DELETE`] says of a load balancer that stays.
+const RETAIN: &str = "retain";
 
 fn stack_of(service: &Service, group: Option<&str>) -> String {
     match group {
@@ -144,7 +159,10 @@ fn decide<'a>(
             subnets,
             security_groups,
             attributes: request.attributes.clone(),
-            tags: tags::of(input.class, &stack, tags::RESOURCE_LOAD_BALANCER, &users),
+            tags: with_on_delete(
+                tags::of(input.class, &stack, tags::RESOURCE_LOAD_BALANCER, &users),
+                request.retain,
+            ),
             // AWS takes it together with security groups only.
             enforce_rules_on_private_link: request.private_link_rules.filter(|_| guarded),
             ipv6_source_nat: request.ipv6_source_nat,
@@ -155,6 +173,12 @@ fn decide<'a>(
         warnings,
         stack,
     })
+}
+
+fn with_on_delete(mut tags: Tags, retain: bool) -> Tags {
+    let on_delete = if retain { RETAIN } else { "delete" };
+    tags.insert(tags::ON_DELETE.to_owned(), on_delete.to_owned());
+    tags
 }
 
 /// What names are made of: a group outlives its Services, a Service's successor is another one.

@@ -9,7 +9,7 @@ fn samples(figures: Figures, metric: &str) -> Vec<String> {
         figures: Arc::new(figures),
         ..State::default()
     });
-    let exposition = Exposition::new(&Metrics::default(), state.subscribe());
+    let exposition = Exposition::new(&Metrics::default(), state.subscribe(), None);
     let page = exposition.render().unwrap();
     let of_metric = |line: &&str| line.starts_with(&format!("{metric}{{"));
     page.lines().filter(of_metric).map(str::to_owned).collect()

@@ -330,7 +330,10 @@ impl Made {
     }
 
     /// The same wait with ARNs, so that whoever waits need not know what was made.
-    fn wait(&self, until: &Wait) -> Result<Wait, Error> {
+    ///
+    /// # Errors
+    /// It is for something that no step has made.
+    pub fn wait(&self, until: &Wait) -> Result<Wait, Error> {
         let load_balancer = |at| Ok(Ref::There(self.load_balancer(at)?.to_owned()));
         let target_group = |at| Ok(Ref::There(self.target_group(at)?.to_owned()));
         Ok(match until {

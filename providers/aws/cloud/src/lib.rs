@@ -67,6 +67,15 @@ impl Cloud {
         }
     }
 
+    /// The same, for calls that somebody waits for.
+    #[must_use]
+    pub fn for_changes(&self) -> Self {
+        Self {
+            inner: Arc::clone(&self.inner),
+            purpose: Purpose::Change,
+        }
+    }
+
     /// The region.
     #[must_use]
     pub fn region(&self) -> &str {
