@@ -18,6 +18,7 @@ pub mod fingerprint;
 pub mod input;
 pub mod names;
 pub mod nodes;
+pub mod orphans;
 pub mod plan;
 pub mod rehearsal;
 pub mod security;
