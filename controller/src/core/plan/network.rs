@@ -1,6 +1,10 @@
 //! The network of an offline plan: a file that describes a VPC, or one that is assumed.
 
-use std::{collections::BTreeMap, fmt::Display, str::FromStr};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    fmt::Display,
+    str::FromStr,
+};
 
 use aws::input::{Network, SecurityGroup, Subnet};
 use ipnet::{IpNet, Ipv4Net, Ipv6Net};
@@ -86,7 +90,8 @@ pub fn read(place: &str, text: &str) -> Result<Network, Error> {
     subnets.sort_by(|a, b| a.id.cmp(&b.id));
     let groups = file.security_groups.into_iter().map(|group| {
         let FileGroup { id, name, tags } = group;
-        (id, SecurityGroup { name, tags })
+        let rules = BTreeSet::new();
+        (id, SecurityGroup { name, rules, tags })
     });
     Ok(Network {
         vpc: file.vpc,
@@ -161,6 +166,7 @@ pub fn assumed<'a>(members: impl Iterator<Item = &'a Member>) -> Network {
             let tags = BTreeMap::from([("Name".to_owned(), name.clone())]);
             let group = SecurityGroup {
                 name: name.clone(),
+                rules: BTreeSet::new(),
                 tags,
             };
             network.security_groups.insert(name.clone(), group);

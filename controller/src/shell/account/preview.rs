@@ -97,7 +97,7 @@ async fn serve(
         refuse(&rejection, report);
         return Ok(());
     }
-    let network = cloud.network(cloud.vpc()).await?;
+    let network = cloud.network(cloud.vpc(), &class.node_security_groups).await?;
     let mut seen = cloud.account(Duration::ZERO).await?.seen(stack);
     let existing = plan::existing(&seen);
     let request = oldest.record.cloud.as_deref();

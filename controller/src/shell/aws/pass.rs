@@ -225,12 +225,13 @@ impl Attempt<'_> {
         if let Some(rejection) = self.other_region(&class) {
             return Ok(self.rejected(&rejection));
         }
-        let network = self.cloud.network(self.cloud.vpc()).await?;
+        let (network, unadmitted) = self.network(&class).await?;
         let mut seen = self.seen().await?;
-        let wanted = match self.wanted(&class, &network, &seen) {
+        let mut wanted = match self.wanted(&class, &network, &seen) {
             Ok(wanted) => wanted,
             Err(rejection) => return Ok(self.rejected(&rejection)),
         };
+        wanted.warnings.extend(unadmitted);
         if let Some(arn) = &wanted.adopt {
             self.adopt(arn, &mut seen).await?;
         }
@@ -278,6 +279,36 @@ impl Attempt<'_> {
             &self.warnings(&wanted, &plan, &made),
             &seen,
         ))
+    }
+
+    /// The VPC, whose nodes let load balancers in where Portolan is to see to that. That it may not
+    /// is no reason to have none: somebody else may have seen to it.
+    async fn network(&self, class: &Class) -> Result<(Arc<Network>, Option<String>), Error> {
+        let (vpc, groups) = (self.cloud.vpc(), &class.node_security_groups);
+        let mut services = self.job.members.iter().map(|order| &order.request.service);
+        if services.any(|service| aws::nodes::managed(service, class)) {
+            match self.cloud.for_changes().admit(vpc, groups).await {
+                Ok(network) => return Ok((network, None)),
+                Err(error @ (Error::Throttled { .. } | Error::Unavailable { .. })) => {
+                    return Err(error);
+                }
+                Err(
+                    error @ (Error::Denied { .. }
+                    | Error::Credentials { .. }
+                    | Error::Quota { .. }
+                    | Error::InUse { .. }
+                    | Error::Dependency { .. }
+                    | Error::NotFound { .. }
+                    | Error::Duplicate { .. }
+                    | Error::Invalid { .. }),
+                ) => {
+                    let warning = format!("the nodes may not let it in: {error}");
+                    let network = self.cloud.network(vpc, groups).await?;
+                    return Ok((network, Some(warning)));
+                }
+            }
+        }
+        Ok((self.cloud.network(vpc, groups).await?, None))
     }
 
     /// Always as one who changes something: a repair does not wait for the budget of looking.
