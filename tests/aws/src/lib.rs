@@ -83,10 +83,10 @@ pub fn options(identity: &str, settings: Settings) -> Options {
 }
 
 impl Play {
-    /// Three zones and three nodes, a class of AWS and nodePorts.
+    /// Three zones, five instances of which three are nodes, a class of AWS and nodePorts.
     pub async fn new(settings: &[(&str, &str)]) -> Self {
         let aws = start(settings).await;
-        let network = aws.network(3, 3).await.unwrap();
+        let network = aws.network(3, 5).await.unwrap();
         let stage = Stage::bare_on_clock(Duration::from_secs(2)).await;
         let cluster = &stage.cluster;
         cluster
@@ -99,7 +99,7 @@ impl Play {
             }))
             .await;
         cluster.create(class(json!({}))).await;
-        for (number, instance) in network.instances.iter().enumerate() {
+        for (number, instance) in network.instances.iter().enumerate().take(3) {
             cluster
                 .create(node(&format!("n{number}"), &instance.provider_id))
                 .await;
