@@ -13,9 +13,9 @@ use crate::{
     input::{Class, Input, Service},
     names,
     security::{self, Groups},
+    seen::{self, Seen},
     subnets::Verdict,
     tags,
-    seen::Seen,
     wanted::{LoadBalancer, Tags, Wanted},
 };
 
@@ -44,9 +44,13 @@ pub fn stack(service: &Service, class: &Class) -> Result<String, Rejection> {
 pub fn is_retained(service: &Service, seen: &Seen) -> bool {
     match service.annotations.get(annotations::ON_DELETE) {
         Some(said) => said.trim() == RETAIN,
-        None => (seen.load_balancers.iter())
-            .any(|there| there.tags.get(tags::ON_DELETE).is_some_and(|tag| tag == RETAIN)),
+        None => seen.load_balancers.iter().any(stays),
     }
+}
+
+/// Whether a load balancer was made on the terms that it stays.
+pub(crate) fn stays(there: &seen::LoadBalancer) -> bool {
+    (there.tags.get(tags::ON_DELETE)).is_some_and(|tag| tag == RETAIN)
 }
 
 /// What [`tags::ON_DELETE`] says of a load balancer that stays.
