@@ -13,7 +13,7 @@ use crate::{
     input::{Class, Input, Service},
     names, nodes,
     security::{self, Groups},
-    seen::Seen,
+    seen::{self, Seen},
     subnets::Verdict,
     tags,
     wanted::{LoadBalancer, Tags, Wanted},
@@ -44,13 +44,13 @@ pub fn stack(service: &Service, class: &Class) -> Result<String, Rejection> {
 pub fn is_retained(service: &Service, seen: &Seen) -> bool {
     match service.annotations.get(annotations::ON_DELETE) {
         Some(said) => said.trim() == RETAIN,
-        None => (seen.load_balancers.iter()).any(|there| {
-            there
-                .tags
-                .get(tags::ON_DELETE)
-                .is_some_and(|tag| tag == RETAIN)
-        }),
+        None => seen.load_balancers.iter().any(stays),
     }
+}
+
+/// Whether a load balancer was made on the terms that it stays.
+pub(crate) fn stays(there: &seen::LoadBalancer) -> bool {
+    (there.tags.get(tags::ON_DELETE)).is_some_and(|tag| tag == RETAIN)
 }
 
 /// What [`tags::ON_DELETE`] says of a load balancer that stays.

@@ -9,6 +9,8 @@ use std::collections::BTreeMap;
 use model::ServiceKey;
 
 use crate::{
+    desired,
+    diff::OnDelete,
     seen::Seen,
     tags::{CLUSTER, STACK},
     wanted::Tags,
@@ -37,6 +39,16 @@ pub struct Orphan {
     pub why: String,
     /// What of it is ours.
     pub seen: Seen,
+}
+
+impl Orphan {
+    /// What was agreed on while its Service was there.
+    pub fn on_delete(&self) -> OnDelete {
+        match self.seen.load_balancers.iter().any(desired::stays) {
+            true => OnDelete::Retain,
+            false => OnDelete::Delete,
+        }
+    }
 }
 
 /// The orphans among `stacks`, in order; `residents` is every Service of the cluster, listed after

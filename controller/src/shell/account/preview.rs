@@ -5,8 +5,8 @@ use std::time::Duration;
 
 use aws::{
     annotations,
+    desired::is_retained,
     diff::{OnDelete, teardown},
-    seen::Seen,
 };
 use aws_cloud::{Cloud, Depth};
 use kube::Client;
@@ -161,12 +161,15 @@ async fn leave(
 ) -> Result<(), Error> {
     let mut seen = cloud.account(Duration::ZERO).await?.seen(stack);
     let there = report::resources(&seen);
-    let said = |name: &str| {
-        let service = record.cloud.as_deref()?;
-        service.annotations.get(name).map(|value| value.trim())
+    let service = record.cloud.as_deref();
+    let named = service.and_then(|service| service.annotations.get(annotations::ADOPT));
+    let named = named.map(|arn| arn.trim());
+    let adopted = adopted(cloud, &mut seen, named).await?;
+    let retained = (record.cloud.as_deref()).is_some_and(|service| is_retained(service, &seen));
+    let on_delete = match retained {
+        true => OnDelete::Retain,
+        false => OnDelete::Delete,
     };
-    let adopted = adopted(cloud, &mut seen, said(annotations::ADOPT)).await?;
-    let on_delete = retained(said(annotations::ON_DELETE), &seen);
     cloud.look(&mut seen, Depth::Usual).await?;
     let plan = teardown(&seen, adopted.as_deref(), on_delete);
     if there.is_empty() && plan.steps.is_empty() {
@@ -180,20 +183,4 @@ async fn leave(
         .load_balancers
         .push(Planned::teardown(stack, there, plan));
     Ok(())
-}
-
-/// The annotation says so, else the tag on what is there.
-pub(super) fn retained(said: Option<&str>, seen: &Seen) -> OnDelete {
-    let mut tags = seen
-        .load_balancers
-        .iter()
-        .filter_map(|there| there.tags.get(annotations::ON_DELETE));
-    let retain = match said {
-        Some(said) => said == "retain",
-        None => tags.any(|tag| tag == "retain"),
-    };
-    match retain {
-        true => OnDelete::Retain,
-        false => OnDelete::Delete,
-    }
 }

@@ -143,3 +143,13 @@ fn orphans_come_in_the_order_of_their_names() {
     let names: Vec<_> = found.iter().map(|orphan| orphan.stack.as_str()).collect();
     assert_eq!(names, ["a/group:z", "a/y", "b/x"]);
 }
+
+#[test]
+fn what_was_to_outlive_its_service_does() {
+    for (said, expected) in [("retain", OnDelete::Retain), ("delete", OnDelete::Delete)] {
+        let mut tags = own("shop/web");
+        tags.insert(crate::tags::ON_DELETE.to_owned(), said.to_owned());
+        let found = orphans([("shop/web".to_owned(), there(tags))], "test", &[]);
+        assert_eq!(found[0].on_delete(), expected);
+    }
+}
