@@ -48,6 +48,7 @@ pub(crate) fn class() -> Class {
         annotations: BTreeMap::new(),
         tags: BTreeMap::new(),
         node_security_groups: vec![],
+        adoptable: BTreeSet::new(),
         max_targets: None,
         security_group_rules: 60,
     }
