@@ -25,6 +25,7 @@ fn class(lab: &Lab) -> Class {
         tags: std::collections::BTreeMap::new(),
         node_security_groups: vec![],
         adoptable: std::collections::BTreeSet::new(),
+        groups_across_namespaces: false,
         max_targets: None,
         security_group_rules: 60,
     }
