@@ -48,6 +48,8 @@ pub(crate) fn class() -> Class {
         annotations: BTreeMap::new(),
         tags: BTreeMap::new(),
         node_security_groups: vec![],
+        adoptable: BTreeSet::new(),
+        groups_across_namespaces: false,
         max_targets: None,
         security_group_rules: 60,
     }

@@ -60,6 +60,10 @@ pub struct Class {
     pub tags: BTreeMap<String, String>,
     /// Ids of the nodes' security groups; without any, those that are tagged for the cluster.
     pub node_security_groups: Vec<String>,
+    /// ARNs of load balancers that Services of the class may adopt.
+    pub adoptable: BTreeSet<String>,
+    /// Services of different namespaces may share a load balancer.
+    pub groups_across_namespaces: bool,
     /// At most so many nodes are targets of one target group; fewer where AWS's quotas ask for it.
     pub max_targets: Option<usize>,
     /// Rules that fit into one security group (AWS: 60 unless raised).

@@ -10,6 +10,7 @@
 //! [`desired()`] and [`mod@diff`] are pure: nothing here talks to AWS. What does, observe and apply, is
 //! package `aws-cloud`.
 
+pub mod adoption;
 pub mod annotations;
 mod attributes;
 pub mod desired;

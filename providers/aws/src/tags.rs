@@ -18,6 +18,9 @@ pub const RETIRED: &str = "portolan.dev/retired";
 /// What becomes of the load balancer when nobody wants it any longer: `delete` or `retain`. Written
 /// down where it is found when the Service, its annotations and its class are gone.
 pub const ON_DELETE: &str = "portolan.dev/on-delete";
+/// Consent of a load balancer's owner that Services put listeners on it ([`crate::adoption`]): the
+/// cluster's name, or `cluster/namespace`.
+pub const ADOPTABLE: &str = "portolan.dev/adoptable";
 /// LBC: the cluster.
 pub const LBC_CLUSTER: &str = "elbv2.k8s.aws/cluster";
 /// LBC: the stack.
@@ -47,9 +50,10 @@ const MOST: usize = 50 - 9;
 /// resource up again.
 pub(crate) fn is_ownership(key: &str) -> bool {
     let [ours, lbc_cluster, lbc_stack, _aws] = OURS;
-    [ours, lbc_cluster, lbc_stack]
-        .iter()
-        .any(|prefix| key.starts_with(prefix))
+    key != ADOPTABLE
+        && [ours, lbc_cluster, lbc_stack]
+            .iter()
+            .any(|prefix| key.starts_with(prefix))
 }
 
 /// The stack of a resource with these tags, if it is this cluster's: by our words, else by LBC's.

@@ -1,12 +1,7 @@
 //! The chart is the single source of what is applied to a cluster: rendered by the real helm, taken
 //! by the real API server word for word.
 
-#![expect(
-    clippy::unwrap_used,
-    clippy::panic,
-    clippy::indexing_slicing,
-    reason = "test code"
-)]
+#![expect(clippy::unwrap_used, clippy::panic, reason = "test code")]
 
 #[path = "common/chart.rs"]
 mod chart;

@@ -89,6 +89,7 @@ impl Account {
         Seen {
             load_balancers: self.load_balancers.get(stack).cloned().unwrap_or_default(),
             target_groups: self.target_groups.get(stack).cloned().unwrap_or_default(),
+            foreign: Vec::new(),
             security_group: groups.into_iter().flatten().min_by_key(rank).cloned(),
         }
     }

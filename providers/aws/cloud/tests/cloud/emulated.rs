@@ -54,7 +54,7 @@ fn a_wish_comes_true_changes_and_goes_and_the_snapshot_keeps_up() {
 
         for _ in 0..20 {
             let there = seen(&cloud, "shop/web").await;
-            let plan = teardown(&there, None, OnDelete::Delete);
+            let plan = teardown(&there, OnDelete::Delete);
             cloud.apply(&plan, &mut Made::default()).await.unwrap();
             tokio::time::sleep(Duration::from_millis(300)).await;
         }
@@ -156,7 +156,7 @@ fn every_plan_can_be_carried_out_twice() {
 
         for _ in 0..20 {
             let there = seen(&cloud, "shop/web").await;
-            let plan = teardown(&there, None, OnDelete::Delete);
+            let plan = teardown(&there, OnDelete::Delete);
             cloud.apply(&plan, &mut Made::default()).await.unwrap();
             other.apply(&plan, &mut Made::default()).await.unwrap();
             tokio::time::sleep(Duration::from_millis(300)).await;

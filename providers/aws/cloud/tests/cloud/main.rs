@@ -2,6 +2,7 @@
 #![cfg(test)]
 
 mod admission;
+mod adoption;
 mod chain;
 mod emulated;
 mod lab;
