@@ -4,7 +4,6 @@
 use std::{collections::BTreeMap, sync::Arc};
 
 use aws::input::{Endpoint, Node};
-use aws_cloud::Cloud;
 use crds::LoadBalancerClass;
 use k8s_openapi::api::{core::v1, discovery::v1::EndpointSlice};
 use kube::{Api, Client, Resource, api::ListParams};
@@ -98,29 +97,4 @@ async fn endpoints(
         }
     }
     Ok(endpoints)
-}
-
-/// Adds the load balancer of somebody else that has the listeners of our target groups, and what is
-/// adopted: a teardown takes the listeners off and leaves it there. Returns its ARN.
-async fn adopted(
-    cloud: &Cloud,
-    seen: &mut aws::seen::Seen,
-    named: Option<&str>,
-) -> Result<Option<String>, Error> {
-    let known = |arn: &String| seen.load_balancers.iter().any(|there| there.arn == *arn);
-    let users = seen
-        .target_groups
-        .iter()
-        .flat_map(|group| &group.load_balancers);
-    let foreign = users
-        .cloned()
-        .chain(named.map(str::to_owned))
-        .find(|arn| !known(arn));
-    let Some(arn) = foreign else {
-        return Ok(named.map(str::to_owned));
-    };
-    if let Some(there) = cloud.load_balancer(&arn).await? {
-        seen.load_balancers.push(there);
-    }
-    Ok(Some(arn))
 }

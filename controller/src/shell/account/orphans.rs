@@ -13,7 +13,7 @@ use aws_cloud::{Account, Cloud, Depth, Made, Progress};
 use kube::Client;
 use serde::Serialize;
 
-use super::{Error, adopted, index};
+use super::{Error, index};
 use crate::core::{plan::report::resources, residents::residents};
 
 /// Rounds until a stack is given up: with [`PAUSE`] ten minutes, which is longer than the 300
@@ -159,9 +159,9 @@ async fn find(client: &Client, cloud: &Cloud, age: Duration) -> Result<Vec<Orpha
 async fn plan(cloud: &Cloud, orphan: Orphan) -> Result<Plan, Error> {
     let on_delete = orphan.on_delete();
     let mut seen = orphan.seen;
-    let adopted = adopted(cloud, &mut seen, None).await?;
+    cloud.find_foreign(&mut seen, None).await?;
     cloud.look(&mut seen, Depth::Usual).await?;
-    Ok(teardown(&seen, adopted.as_deref(), on_delete))
+    Ok(teardown(&seen, on_delete))
 }
 
 impl fmt::Display for Report {

@@ -12,7 +12,7 @@ use aws_cloud::{Cloud, Depth};
 use kube::Client;
 use model::{Reason, Rejection, ServiceKey};
 
-use super::{Error, adopted, all_nodes, endpoints, index};
+use super::{Error, all_nodes, endpoints, index};
 use crate::core::{
     index::{ClassMatch, Index},
     plan::{
@@ -102,8 +102,14 @@ async fn serve(
     let existing = plan::existing(&seen);
     let request = oldest.record.cloud.as_deref();
     let request = request.and_then(|service| annotations::request(service, class).ok());
-    if let Some(arn) = request.and_then(|request| request.adopt) {
-        adopted(cloud, &mut seen, Some(&arn)).await?;
+    let adopt = request.and_then(|request| request.adopt);
+    cloud.find_foreign(&mut seen, adopt.as_deref()).await?;
+    let foreign = seen.foreign.iter();
+    if let Some(there) = foreign.filter(|there| Some(&there.arn) == adopt.as_ref()).next()
+        && let Err(rejection) = aws::adoption::adoptable(class, stack, there)
+    {
+        refuse(&rejection, report);
+        return Ok(());
     }
     cloud.look(&mut seen, Depth::ListenerAttributes).await?;
     let facts = Facts {
@@ -164,14 +170,14 @@ async fn leave(
     let service = record.cloud.as_deref();
     let named = service.and_then(|service| service.annotations.get(annotations::ADOPT));
     let named = named.map(|arn| arn.trim());
-    let adopted = adopted(cloud, &mut seen, named).await?;
+    cloud.find_foreign(&mut seen, named).await?;
     let retained = (record.cloud.as_deref()).is_some_and(|service| is_retained(service, &seen));
     let on_delete = match retained {
         true => OnDelete::Retain,
         false => OnDelete::Delete,
     };
     cloud.look(&mut seen, Depth::Usual).await?;
-    let plan = teardown(&seen, adopted.as_deref(), on_delete);
+    let plan = teardown(&seen, on_delete);
     if there.is_empty() && plan.steps.is_empty() {
         report.skipped.push(Skipped {
             service: record.key.to_string(),
