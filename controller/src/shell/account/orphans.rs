@@ -183,7 +183,8 @@ impl fmt::Display for Report {
         if left > 0 {
             writeln!(
                 f,
-                "Nothing was deleted of {left}; portolan orphans --delete deletes them."
+                "{left} of {} left; portolan orphans --delete deletes what nothing holds.",
+                self.orphans.len()
             )?;
         }
         Ok(())
