@@ -90,7 +90,7 @@ impl Play {
         let stage = Stage::bare_on_clock(Duration::from_secs(2)).await;
         let cluster = &stage.cluster;
         cluster
-            .create(tests::fixtures::cluster_pool("cluster", &["10.96.0.0/16"]))
+            .create(tests::fixtures::cluster_pool("cluster", &["10.96.0.0/16", "fd00:10:96::/112"]))
             .await;
         cluster
             .create(json!({
