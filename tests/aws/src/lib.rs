@@ -87,10 +87,21 @@ impl Play {
     pub async fn new(settings: &[(&str, &str)]) -> Self {
         let aws = start(settings).await;
         let network = aws.network(3, 5).await.unwrap();
+        let tag = format!("kubernetes.io/cluster/{CLUSTER}");
+        let pairs = [
+            ("ResourceId.1", network.security_group.as_str()),
+            ("Tag.1.Key", &tag),
+            ("Tag.1.Value", "owned"),
+        ];
+        let tagged = aws.query().call(Service::Ec2, "CreateTags", &pairs).await;
+        assert!(tagged.unwrap().status.is_success());
         let stage = Stage::bare_on_clock(Duration::from_secs(2)).await;
         let cluster = &stage.cluster;
         cluster
-            .create(tests::fixtures::cluster_pool("cluster", &["10.96.0.0/16", "fd00:10:96::/112"]))
+            .create(tests::fixtures::cluster_pool(
+                "cluster",
+                &["10.96.0.0/16", "fd00:10:96::/112"],
+            ))
             .await;
         cluster
             .create(json!({

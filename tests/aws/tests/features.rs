@@ -15,7 +15,9 @@ use aws_tests::{Play, hostname, reason};
 use serde_json::{Value, json};
 
 fn read(name: &str) -> String {
-    let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("../..").join(name);
+    let path = Path::new(env!("CARGO_MANIFEST_DIR"))
+        .join("../..")
+        .join(name);
     fs::read_to_string(&path).unwrap_or_else(|error| panic!("{}: {error}", path.display()))
 }
 
@@ -88,6 +90,11 @@ async fn examples(play: &Play) -> Vec<Value> {
         ("10.0.1.10, 10.0.2.10", "10.0.0.10, 10.0.1.10".to_owned()),
         ("2001:db8:0:1::10", format!("{prefix}0::10")),
         ("2001:db8:0:2::10", format!("{prefix}1::10")),
+        // The examples' VPC has two zones.
+        (
+            "auto_assigned, auto_assigned",
+            ["auto_assigned"; 3].join(", "),
+        ),
         ("eipalloc-aaa", addresses[0].clone()),
         ("eipalloc-bbb", addresses[1].clone()),
         ("pl-0123456789abcdef0", list),
@@ -150,7 +157,9 @@ async fn there(play: &Play, name: &str) -> There {
     let shown = hostname(&service).unwrap_or_else(|| panic!("{name} shows no name"));
     let all = play.elb("DescribeLoadBalancers", &[]).await;
     let names = all.all("DNSName");
-    let at = names.iter().position(|name| name.eq_ignore_ascii_case(&shown));
+    let at = names
+        .iter()
+        .position(|name| name.eq_ignore_ascii_case(&shown));
     let arn = all.all("LoadBalancerArn")[at.unwrap()].clone();
     let one = [("LoadBalancerArns.member.1", &*arn)];
     let of = [("LoadBalancerArn", &*arn)];
@@ -227,7 +236,10 @@ async fn every_example_is_served_as_it_asks() {
         play.ready(name).await;
     }
 
-    has(&there(&play, "public").await.load_balancer, &["<Scheme>internet-facing<"]);
+    has(
+        &there(&play, "public").await.load_balancer,
+        &["<Scheme>internet-facing<"],
+    );
     let nodes = there(&play, "nodes").await;
     has(&nodes.load_balancer, &["<Scheme>internal<"]);
     has(&nodes.groups, &["<TargetType>instance<"]);
@@ -242,11 +254,17 @@ async fn every_example_is_served_as_it_asks() {
     has(
         &tls.listeners,
         &[
-            "<Protocol>TLS<", "<Protocol>TCP<", "server-certificate/web",
-            "ELBSecurityPolicy-TLS13-1-2-2021-06", "HTTP2Preferred",
+            "<Protocol>TLS<",
+            "<Protocol>TCP<",
+            "server-certificate/web",
+            "ELBSecurityPolicy-TLS13-1-2-2021-06",
+            "HTTP2Preferred",
         ],
     );
-    has(&there(&play, "tls-to-pods").await.groups, &["<Protocol>TLS<"]);
+    has(
+        &there(&play, "tls-to-pods").await.groups,
+        &["<Protocol>TLS<"],
+    );
 
     let proxied = there(&play, "proxy-protocol").await;
     let attributes = group_attributes(&play, &proxied.group_arns[0]).await;
@@ -256,9 +274,14 @@ async fn every_example_is_served_as_it_asks() {
     has(
         &checked.groups,
         &[
-            "<HealthCheckProtocol>HTTP<", "<HealthCheckPath>/ready<", "<HealthCheckPort>9090<",
-            "<HealthCheckIntervalSeconds>15<", "<HealthCheckTimeoutSeconds>5<",
-            "<HealthyThresholdCount>2<", "<UnhealthyThresholdCount>2<", "<HttpCode>200-299<",
+            "<HealthCheckProtocol>HTTP<",
+            "<HealthCheckPath>/ready<",
+            "<HealthCheckPort>9090<",
+            "<HealthCheckIntervalSeconds>15<",
+            "<HealthCheckTimeoutSeconds>5<",
+            "<HealthyThresholdCount>2<",
+            "<UnhealthyThresholdCount>2<",
+            "<HttpCode>200-299<",
         ],
     );
     let local = play.cluster().service("local").await;
@@ -266,7 +289,8 @@ async fn every_example_is_served_as_it_asks() {
     has(
         &there(&play, "local").await.groups,
         &[
-            "<HealthCheckProtocol>HTTP<", "<HealthCheckPath>/healthz<",
+            "<HealthCheckProtocol>HTTP<",
+            "<HealthCheckPath>/healthz<",
             &format!("<HealthCheckPort>{port}<"),
         ],
     );
@@ -278,10 +302,16 @@ async fn every_example_is_served_as_it_asks() {
     has(&subnets, &[&a.id, &b.id]);
     assert!(!subnets.contains(&c.id));
     has(&nodes.load_balancer, &[&a.id, &b.id, &c.id]);
-    has(&there(&play, "elastic-ips").await.load_balancer, &["<AllocationId>eipalloc-"]);
+    has(
+        &there(&play, "elastic-ips").await.load_balancer,
+        &["<AllocationId>eipalloc-"],
+    );
     has(
         &there(&play, "private-addresses").await.load_balancer,
-        &["<PrivateIPv4Address>10.0.0.10<", "<PrivateIPv4Address>10.0.1.10<"],
+        &[
+            "<PrivateIPv4Address>10.0.0.10<",
+            "<PrivateIPv4Address>10.0.1.10<",
+        ],
     );
     let dualstack = there(&play, "dualstack").await.load_balancer;
     has(&dualstack, &["<IpAddressType>dualstack<"]);
@@ -294,7 +324,10 @@ async fn every_example_is_served_as_it_asks() {
     for (key, value) in [
         ("load_balancing.cross_zone.enabled", "false"),
         ("deletion_protection.enabled", "true"),
-        ("dns_record.client_routing_policy", "availability_zone_affinity"),
+        (
+            "dns_record.client_routing_policy",
+            "availability_zone_affinity",
+        ),
     ] {
         assert_eq!(value_of(&attributes.attributes, key), value, "{key}");
     }
@@ -314,7 +347,11 @@ async fn every_example_is_served_as_it_asks() {
     );
     let own = there(&play, "own-security-groups").await.load_balancer;
     has(&own, &[&play.network.security_group]);
-    assert!(!rules(&play, "own-security-groups").await.contains("<groupId>"));
+    assert!(
+        !rules(&play, "own-security-groups")
+            .await
+            .contains("<groupId>")
+    );
 
     let tagged = there(&play, "tagged").await.tags;
     assert_eq!(value_of(&tagged, "team"), "shop");
@@ -325,11 +362,20 @@ async fn every_example_is_served_as_it_asks() {
     let some = there(&play, "some-nodes").await;
     assert_eq!(play.targets(&some.group_arns[0]).await.len(), 1);
 
-    let (web, mail) = (there(&play, "shared-web").await, there(&play, "shared-mail").await);
+    let (web, mail) = (
+        there(&play, "shared-web").await,
+        there(&play, "shared-mail").await,
+    );
     assert_eq!(web.arn, mail.arn);
     assert_eq!(web.group_arns.len(), 2);
-    has(&there(&play, "adopting").await.load_balancer, &["<LoadBalancerName>edge<"]);
-    has(&there(&play, "kept").await.load_balancer, &["<LoadBalancerName>shop<"]);
+    has(
+        &there(&play, "adopting").await.load_balancer,
+        &["<LoadBalancerName>edge<"],
+    );
+    has(
+        &there(&play, "kept").await.load_balancer,
+        &["<LoadBalancerName>shop<"],
+    );
 
     play.fixed_point(running).await;
 
@@ -337,11 +383,15 @@ async fn every_example_is_served_as_it_asks() {
     let running = play.controller("two");
     for service in &services {
         let name = service["metadata"]["name"].as_str().unwrap();
-        play.cluster().delete("Service", &format!("default/{name}")).await;
+        play.cluster()
+            .delete("Service", &format!("default/{name}"))
+            .await;
     }
     let message = play
         .cluster()
-        .until_service("attributes", "is blocked", |o| reason(o) == "DeletionBlocked")
+        .until_service("attributes", "is blocked", |o| {
+            reason(o) == "DeletionBlocked"
+        })
         .await;
     has(&message.to_string(), &["protected against deletion"]);
     for service in &services {

@@ -195,7 +195,9 @@ impl Aws {
         ];
         let reply = self.ec2("AssociateVpcCidrBlock", &of).await?;
         let range = reply.first("ipv6CidrBlock");
-        let prefix = range.as_deref().and_then(|range| range.strip_suffix("0::/56"));
+        let prefix = range
+            .as_deref()
+            .and_then(|range| range.strip_suffix("0::/56"));
         let Some(prefix) = prefix else {
             return Err(SetUpError::said("AssociateVpcCidrBlock", &reply));
         };
