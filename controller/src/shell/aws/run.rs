@@ -4,7 +4,7 @@
 use std::{
     collections::{BTreeMap, BTreeSet, HashMap},
     future::pending,
-    sync::Arc,
+    sync::{Arc, atomic::Ordering},
     time::Duration,
 };
 
@@ -35,7 +35,7 @@ use super::{
 };
 use crate::{
     core::cloud::{Outcome, State, Told},
-    shell::{Ended, Order, Seat},
+    shell::{Ended, Order, Seat, account},
 };
 
 /// Passes at once. Each waits for AWS most of the time, and the buckets are what limits them.
@@ -49,6 +49,8 @@ enum Finished {
     Pass(Job, Done),
     /// The first listing of the account.
     Listed(Result<(), Error>),
+    /// The stacks that no Service is for.
+    Orphans(Result<Vec<String>, account::Error>),
 }
 
 struct Run {
@@ -56,6 +58,7 @@ struct Run {
     seat: Seat,
     started: Instant,
     cloud: Cloud,
+    figures: Arc<Published>,
     place: Arc<Place>,
     stacks: Stacks,
     nodes: Nodes,
@@ -81,7 +84,7 @@ enum Listing {
 }
 
 /// Runs for as long as the process does.
-pub(super) async fn run(settings: Settings, seat: Seat, figures: &Published) -> Ended {
+pub(super) async fn run(settings: Settings, seat: Seat, figures: Arc<Published>) -> Ended {
     let cloud = Cloud::connect(settings.connect.clone()).await?;
     info!(
         cluster = cloud.cluster(),
@@ -104,6 +107,7 @@ pub(super) async fn run(settings: Settings, seat: Seat, figures: &Published) -> 
         seat,
         started,
         cloud,
+        figures,
         stacks: Stacks::default(),
         nodes: Nodes::default(),
         slices: Slices::default(),
@@ -130,6 +134,7 @@ impl Run {
                     match finished {
                         Finished::Pass(job, done) => self.end(&job, done),
                         Finished::Listed(answer) => self.listed(answer),
+                        Finished::Orphans(answer) => self.found_orphans(answer),
                     }
                 }
                 event = next(&mut nodes) => if self.nodes.take(event) && self.nodes_due.is_none() {
@@ -204,6 +209,10 @@ impl Run {
         if self.resync_due <= now {
             self.resync_due = now + self.settings.resync;
             self.stacks.mark_all(self.now());
+            let (client, cloud) = (self.seat.client.clone(), self.cloud.clone());
+            let age = self.settings.resync;
+            let find = async move { account::orphans::names(&client, &cloud, age).await };
+            self.running.push(find.map(Finished::Orphans).boxed());
         }
         while self.running.len() < PASSES {
             let Some(job) = self.stacks.next(self.now()) else {
@@ -275,6 +284,23 @@ impl Run {
                 Listing::Due(Instant::now() + pause, failures.saturating_add(1))
             }
         };
+    }
+
+    /// Reported, and never deleted by itself: portolan orphans --delete does that.
+    fn found_orphans(&mut self, answer: Result<Vec<String>, account::Error>) {
+        match answer {
+            Ok(stacks) => {
+                if !stacks.is_empty() {
+                    warn!(
+                        ?stacks,
+                        "load balancers in AWS that no Service is for: portolan orphans lists them"
+                    );
+                }
+                let count = u64::try_from(stacks.len()).unwrap_or(u64::MAX);
+                self.figures.orphans.store(count, Ordering::Relaxed);
+            }
+            Err(error) => warn!(%error, "cannot tell whether load balancers are left over"),
+        }
     }
 
     fn end(&mut self, job: &Job, done: Done) {
