@@ -76,6 +76,7 @@ fn changed(lab: &Lab, certificates: &[String], wanted: &Wanted) -> Wanted {
     load_balancer.tags.insert("cost".into(), "y".into());
     let listener = wanted.listeners.get_mut(&443).unwrap();
     listener.certificates = vec![certificates[0].clone(), certificates[2].clone()];
+    listener.alpn = Some("HTTP2Preferred".to_owned());
     let listener = wanted.listeners.get_mut(&80).unwrap();
     listener
         .attributes

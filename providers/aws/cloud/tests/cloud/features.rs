@@ -78,6 +78,7 @@ fn a_listener_forwards_to_two_groups_by_weight() {
         let cloud = lab.cloud().await;
         let mut wanted = plain(&lab);
         settle(&cloud, &wanted).await;
+        tokio::time::sleep(Duration::from_secs(1)).await;
         // Another health check makes no other group; another target type does.
         let group = wanted.target_groups.get_mut("shop/web:80").unwrap();
         group.target_type = TargetType::Ip;
