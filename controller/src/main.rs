@@ -17,6 +17,8 @@ use tokio::signal::unix::{SignalKind, signal};
 use tracing::{info, warn};
 use tracing_subscriber::EnvFilter;
 
+mod cli;
+
 /// Portolan gives Kubernetes Services their numbers and their address.
 #[derive(Parser)]
 #[command(name = "portolan", version, about)]
@@ -31,6 +33,10 @@ enum Command {
     Controller(ControllerArguments),
     /// Print the custom resource definitions: portolan crds | kubectl apply -f -
     Crds,
+    /// Show the load balancers that Services would get and the steps to them; change nothing.
+    Plan(cli::plan::PlanArguments),
+    /// List load balancers of this cluster in AWS that no Service is for; delete them if told to.
+    Orphans(cli::orphans::OrphansArguments),
 }
 
 #[derive(Args)]
@@ -126,11 +132,13 @@ fn main() -> ExitCode {
     // rather than choose. The error only says that one is installed already.
     drop(rustls::crypto::ring::default_provider().install_default());
     let outcome = match Arguments::parse().command {
-        Command::Controller(arguments) => controller(arguments),
-        Command::Crds => print_crds(),
+        Command::Controller(arguments) => controller(arguments).map(|()| ExitCode::SUCCESS),
+        Command::Crds => print_crds().map(|()| ExitCode::SUCCESS),
+        Command::Plan(arguments) => cli::plan::plan(arguments),
+        Command::Orphans(arguments) => cli::orphans::orphans(arguments),
     };
     match outcome {
-        Ok(()) => ExitCode::SUCCESS,
+        Ok(code) => code,
         Err(error) => {
             // To stderr and not to the log: the log may not be set up yet.
             let mut chain = String::new();

@@ -132,6 +132,26 @@ pub struct AwsProvider {
     #[x_kube(validation = Rule::new("self >= 1 && self <= 1000")
         .message("maxTargets must be from 1 to 1000: AWS lets no more targets into a target group"))]
     pub max_targets: Option<u32>,
+
+    /// Ids of the nodes' security groups, which let the load balancers in by two rules that do not change with Services; without any, those of the VPC that are tagged kubernetes.io/cluster/NAME. Pods with security groups of their own need theirs here.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[schemars(schema_with = "schema::security_groups")]
+    pub node_security_groups: Vec<String>,
+
+    /// How many rules fit into one security group; without it 60, which is AWS's quota unless it is raised.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[x_kube(validation = Rule::new("self >= 1 && self <= 1000")
+        .message("securityGroupRules must be from 1 to 1000: AWS raises the quota no further"))]
+    pub security_group_rules: Option<u32>,
+
+    /// ARNs of load balancers, made by others, that Services of the class may put listeners on by annotation portolan.dev/adopt, as if these had the tag portolan.dev/adoptable.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[schemars(schema_with = "schema::load_balancers")]
+    pub adoptable: Vec<String>,
+
+    /// Whether Services of different namespaces with the same annotation portolan.dev/load-balancer-group share a load balancer; without it a group is one namespace's. A change makes new load balancers.
+    #[serde(default, skip_serializing_if = "is_false")]
+    pub groups_across_namespaces: bool,
 }
 
 /// Whom a load balancer is for.

@@ -55,6 +55,14 @@ pub mod limits {
     pub const TAGS: u32 = 40;
     /// Characters in a tag's value (AWS).
     pub const TAG: u32 = 256;
+    /// Security groups of the nodes (AWS: at most 16 on one interface).
+    pub const SECURITY_GROUPS: u32 = 16;
+    /// Characters in the id of a security group: `sg-` and 8 or 17 digits.
+    pub const SECURITY_GROUP: u32 = 20;
+    /// Load balancers that a class lets its Services adopt.
+    pub const ADOPTABLE: u32 = 64;
+    /// Characters in a load balancer's ARN, with room.
+    pub const ARN: u32 = 256;
     /// Ports of one Service that a sharing claim records.
     pub const SHARING_PORTS: u32 = 1024;
     /// Characters in a sharing port, `SCTP/65535`.
@@ -104,6 +112,18 @@ const NAME_RULES: &[ItemRule] = &[(
     "a pool's name has lower-case letters, digits, dashes and dots, and starts and ends with a letter or digit",
 )];
 
+/// What every entry of a list of security groups has to satisfy.
+const SECURITY_GROUP_RULES: &[ItemRule] = &[(
+    "self.matches('^sg-[0-9a-f]{8,17}$')",
+    "write the id of a security group, for example sg-0123456789abcdef0",
+)];
+
+/// What every entry of a list of load balancers has to satisfy.
+const LOAD_BALANCER_RULES: &[ItemRule] = &[(
+    "self.matches('^arn:aws[-a-z]*:elasticloadbalancing:[-a-z0-9]+:[0-9]{12}:loadbalancer/net/[-A-Za-z0-9]{1,32}/[0-9a-f]+$')",
+    "write the ARN of a Network Load Balancer: arn:aws:elasticloadbalancing:REGION:ACCOUNT:loadbalancer/net/NAME/ID",
+)];
+
 /// A set of strings, each judged by `rules`.
 fn strings(max_items: u32, max_length: u32, rules: &[ItemRule]) -> Schema {
     let rules: Vec<_> = rules
@@ -140,6 +160,20 @@ pub(crate) fn namespaces(_: &mut SchemaGenerator) -> Schema {
 /// Names of address pools.
 pub(crate) fn pool_names(_: &mut SchemaGenerator) -> Schema {
     strings(limits::RANGES, limits::NAME, NAME_RULES)
+}
+
+/// Ids of security groups.
+pub(crate) fn security_groups(_: &mut SchemaGenerator) -> Schema {
+    strings(
+        limits::SECURITY_GROUPS,
+        limits::SECURITY_GROUP,
+        SECURITY_GROUP_RULES,
+    )
+}
+
+/// ARNs of Network Load Balancers.
+pub(crate) fn load_balancers(_: &mut SchemaGenerator) -> Schema {
+    strings(limits::ADOPTABLE, limits::ARN, LOAD_BALANCER_RULES)
 }
 
 /// A `meta/v1` LabelSelector with bounds. Keys of `matchLabels` cannot be bounded in a schema and

@@ -43,6 +43,8 @@ fn path(kind: &str, namespace: Option<&str>) -> String {
     let (prefix, plural) = match kind {
         "Service" => ("/api/v1", "services"),
         "Namespace" => ("/api/v1", "namespaces"),
+        "Node" => ("/api/v1", "nodes"),
+        "EndpointSlice" => ("/apis/discovery.k8s.io/v1", "endpointslices"),
         "Event" => ("/apis/events.k8s.io/v1", "events"),
         "Lease" => ("/apis/coordination.k8s.io/v1", "leases"),
         "CustomResourceDefinition" => {

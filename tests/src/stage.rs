@@ -70,11 +70,21 @@ impl Stage {
         stage
     }
 
+    /// On the embedded server, with the custom resources only, where the clock runs: nothing has
+    /// been written for `quiet` when it counts as settled.
+    pub async fn bare_on_clock(quiet: Duration) -> Self {
+        Self::with_quiet(DevApi::new(devapi::Options::default()), quiet).await
+    }
+
     /// On the embedded server, with the custom resources only.
     pub async fn bare(api: DevApi) -> Self {
+        Self::with_quiet(api, QUIET).await
+    }
+
+    async fn with_quiet(api: DevApi, quiet: Duration) -> Self {
         let faults = Faults::new(7);
         let client = shell::client_over(faults.layer(api.clone()), "default");
-        let cluster = Cluster::new(api.client(), QUIET, true);
+        let cluster = Cluster::new(api.client(), quiet, true);
         cluster.install().await;
         Self {
             cluster,

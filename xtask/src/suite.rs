@@ -159,7 +159,7 @@ fn available(found: anyhow::Result<String>) -> anyhow::Result<Outcome> {
 }
 
 /// Packages whose ignored tests need moto.
-const MOTO: [&str; 1] = ["moto"];
+const MOTO: [&str; 2] = ["aws-cloud", "moto"];
 
 /// A part that is one command: its exit status is the outcome.
 fn simple(command: &mut Command) -> anyhow::Result<Outcome> {
@@ -223,7 +223,7 @@ fn tests(root: &Path, counts: &mut Counts) -> anyhow::Result<Outcome> {
         counts.no_longer_ignored(again);
     }
     if moto::available().is_ok() {
-        // runs: cargo test --package moto -- --ignored
+        // runs: cargo test --package aws-cloud --package moto -- --ignored
         let mut aws = process::cargo(root, ["test", "--locked", "--no-fail-fast"]);
         aws.args(MOTO.map(|package| ["--package", package]).as_flattened());
         aws.args(["--", "--ignored"]);

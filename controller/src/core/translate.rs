@@ -229,9 +229,14 @@ fn aws_class(name: &str, aws: &crds::AwsProvider) -> aws::input::Class {
         },
         annotations: aws.annotations.clone(),
         tags: aws.tags.clone(),
-        node_security_groups: Vec::new(),
+        node_security_groups: aws.node_security_groups.clone(),
+        adoptable: aws.adoptable.iter().cloned().collect(),
+        groups_across_namespaces: aws.groups_across_namespaces,
         max_targets: aws.max_targets.and_then(|most| usize::try_from(most).ok()),
-        security_group_rules: SECURITY_GROUP_RULES,
+        security_group_rules: aws
+            .security_group_rules
+            .and_then(|rules| usize::try_from(rules).ok())
+            .unwrap_or(SECURITY_GROUP_RULES),
     }
 }
 

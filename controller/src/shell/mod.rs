@@ -4,6 +4,8 @@
 //! [`run()`] is the whole controller for a [`kube::Client`]: the binary, the demo and the tests start
 //! it the same way.
 
+#[cfg(feature = "aws")]
+pub mod account;
 mod admin;
 #[cfg(feature = "aws")]
 pub mod aws;

@@ -31,6 +31,12 @@ fn usable_classes_are_accepted() {
             json!({"className": "a", "aws": {"region": "us-gov-west-1"}}),
             json!({"className": "a", "aws": {"maxTargets": 1}}),
             json!({"className": "a", "aws": {"maxTargets": 1000, "targetType": "ip"}}),
+            json!({"className": "a", "aws": {"nodeSecurityGroups": ["sg-01234567", "sg-0123456789abcdef0"]}}),
+            json!({"className": "a", "aws": {"securityGroupRules": 1, "groupsAcrossNamespaces": true}}),
+            json!({"className": "a", "aws": {"securityGroupRules": 1000, "adoptable": [
+                "arn:aws:elasticloadbalancing:eu-central-1:123456789012:loadbalancer/net/a-1/0123456789abcdef",
+                "arn:aws-us-gov:elasticloadbalancing:us-gov-west-1:123456789012:loadbalancer/net/a/0",
+            ]}}),
             json!({"className": "a", "gcp": {}}),
             json!({"className": "a", "gcp": {"project": "my-project-1", "region": "europe-west3"}}),
             json!({"className": "a", "gcp": {"project": "example.com:my-project"}}),
@@ -86,6 +92,33 @@ fn each_mistake_is_told_where_it_is() {
             json!({"className": "a", "aws": {"maxTargets": 1001}}),
             "spec.aws.maxTargets",
             "from 1 to 1000",
+        ),
+        (
+            json!({"className": "a", "aws": {"nodeSecurityGroups": ["sg-01234567", "nodes"]}}),
+            "spec.aws.nodeSecurityGroups[1]",
+            "the id of a security group",
+        ),
+        (
+            json!({"className": "a", "aws": {"securityGroupRules": 0}}),
+            "spec.aws.securityGroupRules",
+            "from 1 to 1000",
+        ),
+        (
+            json!({"className": "a", "aws": {"securityGroupRules": 1001}}),
+            "spec.aws.securityGroupRules",
+            "from 1 to 1000",
+        ),
+        (
+            json!({"className": "a", "aws": {"adoptable": [
+                "arn:aws:elasticloadbalancing:eu-central-1:123456789012:loadbalancer/app/a/0123456789abcdef",
+            ]}}),
+            "spec.aws.adoptable[0]",
+            "ARN of a Network Load Balancer",
+        ),
+        (
+            json!({"className": "a", "aws": {"adoptable": ["*"]}}),
+            "spec.aws.adoptable[0]",
+            "ARN of a Network Load Balancer",
         ),
         (
             json!({"className": "a", "gcp": {"region": "europe-west3-a"}}),

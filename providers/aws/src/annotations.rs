@@ -37,7 +37,8 @@ use values::{Annotations, Source};
 pub const PREFIX: &str = "service.beta.kubernetes.io/aws-load-balancer-";
 /// Who may connect, unless `spec.loadBalancerSourceRanges` says it.
 pub const SOURCE_RANGES: &str = "service.beta.kubernetes.io/load-balancer-source-ranges";
-/// Services of one namespace with the same value share a load balancer.
+/// Services with the same value share a load balancer: those of one namespace, unless the class lets
+/// namespaces share.
 pub const GROUP: &str = "portolan.dev/load-balancer-group";
 /// The ARN of a load balancer that is there already and is to become this Service's.
 pub const ADOPT: &str = "portolan.dev/adopt";
@@ -249,7 +250,10 @@ pub fn request(service: &Service, class: &Class) -> Result<Request, Rejection> {
         group: group(service, class)?,
         adopt: all.own(ADOPT).map(words::adopt).transpose()?,
         retain: match all.get(ON_DELETE) {
-            Some(source) => source.one_of("what can be done on deletion", &[("retain", true), ("delete", false)])?,
+            Some(source) => source.one_of(
+                "what can be done on deletion",
+                &[("retain", true), ("delete", false)],
+            )?,
             None => false,
         },
     })

@@ -11,11 +11,11 @@ use crate::{
     annotations::{self, Request},
     front,
     input::{Class, Input, Service},
-    names,
+    names, nodes,
     security::{self, Groups},
+    seen::{self, Seen},
     subnets::Verdict,
     tags,
-    seen::Seen,
     wanted::{LoadBalancer, Tags, Wanted},
 };
 
@@ -26,16 +26,15 @@ use build::{Build, cross_zone};
 #[cfg(test)]
 mod tests;
 
-/// The stack a Service belongs to: `namespace/name`, or `namespace/group:NAME` (no Service can be called
-/// so) when it shares its load balancer. Whatever else is wrong with a Service, it stays in its group.
+/// The stack a Service belongs to: `namespace/name`; when it shares its load balancer
+/// `namespace/group:NAME`, or `group:NAME` where the class lets namespaces share. No namespace and no
+/// Service can be called so, and no two of these forms can be alike. Whatever else is wrong with a Service, it stays in its group.
 ///
 /// # Errors
 /// The name of the group cannot be read.
 pub fn stack(service: &Service, class: &Class) -> Result<String, Rejection> {
-    Ok(stack_of(
-        service,
-        annotations::group(service, class)?.as_deref(),
-    ))
+    let group = annotations::group(service, class)?;
+    Ok(stack_of(service, class, group.as_deref()))
 }
 
 /// Whether what was made for a Service that is gone stays: its annotation says so, or what is in the
@@ -44,18 +43,23 @@ pub fn stack(service: &Service, class: &Class) -> Result<String, Rejection> {
 pub fn is_retained(service: &Service, seen: &Seen) -> bool {
     match service.annotations.get(annotations::ON_DELETE) {
         Some(said) => said.trim() == RETAIN,
-        None => (seen.load_balancers.iter())
-            .any(|there| there.tags.get(tags::ON_DELETE).is_some_and(|tag| tag == RETAIN)),
+        None => seen.load_balancers.iter().any(stays),
     }
+}
+
+/// Whether a load balancer was made on the terms that it stays.
+pub(crate) fn stays(there: &seen::LoadBalancer) -> bool {
+    (there.tags.get(tags::ON_DELETE)).is_some_and(|tag| tag == RETAIN)
 }
 
 /// What [`tags::ON_DELETE`] says of a load balancer that stays.
 const RETAIN: &str = "retain";
 
-fn stack_of(service: &Service, group: Option<&str>) -> String {
-    match group {
-        None => service.key.to_string(),
-        Some(group) => format!("{}/group:{group}", service.key.namespace),
+fn stack_of(service: &Service, class: &Class, group: Option<&str>) -> String {
+    match (group, class.groups_across_namespaces) {
+        (None, _) => service.key.to_string(),
+        (Some(group), false) => format!("{}/group:{group}", service.key.namespace),
+        (Some(group), true) => format!("group:{group}"),
     }
 }
 
@@ -100,7 +104,7 @@ fn decide<'a>(
     let front = front::front(input, &request)?;
     let subnets = front::mappings(&front, &request)?;
     let groups = security::groups(input, &request, front.scheme)?;
-    let stack = stack_of(first, request.group.as_deref());
+    let stack = stack_of(first, input.class, request.group.as_deref());
 
     let mut build = Build {
         input,
@@ -128,11 +132,12 @@ fn decide<'a>(
     let security_group = build.security_group(&request)?;
     let cross_zone = cross_zone(&request, &build.members);
     let (listeners, target_groups) = build.targets(cross_zone);
-    let identity = identity(first, &request);
+    let identity = identity(first, input.class, &request);
 
     let users = tags::users(input.class, &request.tags)?;
     let mut warnings = build.warnings;
-    let security_groups = match groups {
+    let (traffic, unheard) = nodes::traffic(input.network, input.class, &request, &groups);
+    let mut security_groups = match groups {
         Groups::Managed => vec![],
         Groups::Given(ids) => ids,
         Groups::None(why) => {
@@ -140,17 +145,18 @@ fn decide<'a>(
             vec![]
         }
     };
+    warnings.extend(unheard);
+    security_groups.extend(traffic.filter(|id| !security_groups.contains(id)));
     let guarded = security_group.is_some() || !security_groups.is_empty();
-    let (namespace, name) = (&first.key.namespace, request.group.as_deref());
     Ok(Wanted {
         adopt: request.adopt.clone(),
         load_balancer: LoadBalancer {
             name: request.name.clone().unwrap_or_else(|| {
                 names::load_balancer(
                     &input.class.cluster,
-                    namespace,
-                    name.unwrap_or(&first.key.name),
-                    &identity,
+                    identity.namespace,
+                    identity.name,
+                    &identity.unique,
                     front.scheme,
                 )
             }),
@@ -181,10 +187,29 @@ fn with_on_delete(mut tags: Tags, retain: bool) -> Tags {
     tags
 }
 
-/// What names are made of: a group outlives its Services, a Service's successor is another one.
-fn identity(first: &Service, request: &Request) -> String {
-    match request.group {
-        None => first.uid.to_string(),
-        Some(_) => stack_of(first, request.group.as_deref()),
+/// What names are made of.
+struct Identity<'a> {
+    namespace: &'a str,
+    name: &'a str,
+    /// A group outlives its Services, a Service's successor is another one.
+    unique: String,
+}
+
+fn identity<'a>(first: &'a Service, class: &Class, request: &'a Request) -> Identity<'a> {
+    let Some(group) = request.group.as_deref() else {
+        return Identity {
+            namespace: &first.key.namespace,
+            name: &first.key.name,
+            unique: first.uid.to_string(),
+        };
+    };
+    Identity {
+        // Whose Service is the oldest may change.
+        namespace: match class.groups_across_namespaces {
+            true => "group",
+            false => &first.key.namespace,
+        },
+        name: group,
+        unique: stack_of(first, class, Some(group)),
     }
 }

@@ -40,6 +40,19 @@ pub struct Situation<'a> {
 
 /// The steps from what is seen to what is wanted.
 pub fn diff(situation: Situation<'_>) -> Plan {
+    let Some((wanted, mut warnings)) = listeners::without_taken(situation) else {
+        return steps(situation);
+    };
+    let mut plan = steps(Situation {
+        wanted: &wanted,
+        ..situation
+    });
+    warnings.append(&mut plan.warnings);
+    plan.warnings = warnings;
+    plan
+}
+
+fn steps(situation: Situation<'_>) -> Plan {
     let mut diff = Diff::new(situation);
     let current = diff.current();
     if current.is_none()
@@ -47,7 +60,7 @@ pub fn diff(situation: Situation<'_>) -> Plan {
     {
         // Never one of our own in its place.
         diff.draft.warn(format!(
-            "load balancer {arn} of annotation {} is not there, or does not consent to be adopted",
+            "there is no load balancer {arn}, which annotation {} names",
             crate::annotations::ADOPT
         ));
         return diff.draft.finish(None);
@@ -102,35 +115,40 @@ pub enum OnDelete {
     Retain,
 }
 
-/// The steps that leave nothing of ours: targets drain first. `adopted` stays, without our listeners.
-/// Nothing is done while a load balancer is protected against deletion; the plan then warns.
-pub fn teardown(seen: &Seen, adopted: Option<&str>, on_delete: OnDelete) -> Plan {
+/// The steps that leave nothing of ours: targets drain first. Load balancers of others stay, without
+/// our listeners. Nothing is done while one of ours is protected against deletion; the plan then warns.
+pub fn teardown(seen: &Seen, on_delete: OnDelete) -> Plan {
     let mut draft = Draft::default();
-    let (kept, ours): (Vec<_>, Vec<_>) =
-        (seen.load_balancers.iter()).partition(|there| adopted == Some(there.arn.as_str()));
-    if on_delete == OnDelete::Retain && adopted.is_none() {
-        draft.disown(seen);
-        return draft.finish(None);
+    match on_delete {
+        OnDelete::Delete => {}
+        OnDelete::Retain => {
+            for there in &seen.foreign {
+                draft.release(seen, there);
+            }
+            draft.disown(seen);
+            return draft.finish(None);
+        }
     }
-    for there in ours.iter().filter(|there| replace::is_protected(there)) {
+    for there in seen
+        .load_balancers
+        .iter()
+        .filter(|there| replace::is_protected(there))
+    {
         draft.warn(replace::protected(there));
     }
     if !draft.plan.warnings.is_empty() {
         return draft.finish(None);
     }
-    let groups: Vec<&seen::TargetGroup> = seen.target_groups.iter().collect();
-    let mut drained = true;
-    for group in &groups {
-        drained &= draft.drain(group, Effect::Drain);
+    for there in &seen.foreign {
+        draft.release(seen, there);
     }
-    if drained {
-        for there in kept {
-            draft.delete_listeners(seen, there);
-        }
-        draft.retire(&ours, &groups, Effect::Drain);
-        if let Some(group) = &seen.security_group {
-            draft.delete_security_group(group);
-        }
+    let ours: Vec<&seen::LoadBalancer> = seen.load_balancers.iter().collect();
+    let groups: Vec<&seen::TargetGroup> = (seen.target_groups.iter())
+        .filter(|group| !is_foreign(seen, group))
+        .collect();
+    draft.retire(&ours, &groups, Effect::Drain);
+    if let Some(group) = seen.security_group.as_ref().filter(|_| !draft.waiting()) {
+        draft.delete_security_group(group);
     }
     draft.finish(None)
 }
@@ -192,11 +210,15 @@ impl Draft {
         }
     }
 
-    /// Takes away the tags by which we would find it again.
+    /// Takes away the tags by which we would find it again. What a load balancer of others uses is
+    /// not left to it.
     fn disown(&mut self, seen: &Seen) {
         let load_balancers = (seen.load_balancers.iter()).map(|there| (&there.arn, &there.tags));
-        let groups = (seen.target_groups.iter()).map(|there| (&there.arn, &there.tags));
-        for (arn, tags) in load_balancers.chain(groups) {
+        let groups = (seen.target_groups.iter())
+            .filter(|group| !is_foreign(seen, group))
+            .map(|there| (&there.arn, &there.tags));
+        let security_group = (seen.security_group.iter()).map(|there| (&there.id, &there.tags));
+        for (arn, tags) in load_balancers.chain(groups).chain(security_group) {
             let keys: BTreeSet<String> = tags
                 .keys()
                 .filter(|key| tags::is_ownership(key))
@@ -214,6 +236,11 @@ impl Draft {
 fn is_ours(seen: &Seen, there: &seen::Listener) -> bool {
     let known = |arn: &String| seen.target_groups.iter().any(|group| group.arn == *arn);
     !there.forward.is_empty() && there.forward.keys().all(known)
+}
+
+/// Whether a load balancer of others uses it.
+fn is_foreign(seen: &Seen, group: &seen::TargetGroup) -> bool {
+    (seen.foreign.iter()).any(|there| group.load_balancers.contains(&there.arn))
 }
 
 /// A target group of the wanted state, where it is.

@@ -10,7 +10,7 @@ use crate::{
         Class, Endpoint, Existing, Input, Network, Node, SecurityGroup, Service, ServicePort,
         Subnet, TargetPort,
     },
-    wanted::{Scheme, TargetType},
+    wanted::{Rule, Scheme, Source, TargetType},
 };
 
 /// Names and values as tables write them.
@@ -48,6 +48,8 @@ pub(crate) fn class() -> Class {
         annotations: BTreeMap::new(),
         tags: BTreeMap::new(),
         node_security_groups: vec![],
+        adoptable: BTreeSet::new(),
+        groups_across_namespaces: false,
         max_targets: None,
         security_group_rules: 60,
     }
@@ -109,7 +111,8 @@ pub(crate) fn subnet(id: &str, zone: &str, n: u8) -> Subnet {
     }
 }
 
-/// 10.0.0.0/16 with private subnets `subnet-a` and `subnet-b` and public `subnet-p`.
+/// 10.0.0.0/16 with private subnets `subnet-a` and `subnet-b` and public `subnet-p`; the nodes have
+/// `sg-nodes`, which lets in `sg-traffic`.
 pub(crate) fn network() -> Network {
     let public = Subnet {
         tags: map(&[("Name", "name-subnet-p"), ("kubernetes.io/role/elb", "1")]),
@@ -118,7 +121,26 @@ pub(crate) fn network() -> Network {
     };
     let group = |name: &str| SecurityGroup {
         name: name.to_owned(),
+        rules: BTreeSet::new(),
         tags: map(&[("Name", &format!("tag-{name}"))]),
+    };
+    let nodes = SecurityGroup {
+        name: "nodes".to_owned(),
+        rules: BTreeSet::from(["tcp", "udp"].map(|protocol| Rule {
+            protocol,
+            from: 0,
+            to: 65535,
+            source: Source::SecurityGroup("sg-traffic".to_owned()),
+        })),
+        tags: map(&[("kubernetes.io/cluster/test", "owned")]),
+    };
+    let traffic = SecurityGroup {
+        name: "portolan-traffic-test".to_owned(),
+        rules: BTreeSet::new(),
+        tags: map(&[
+            ("portolan.dev/cluster", "test"),
+            ("portolan.dev/stack", "traffic"),
+        ]),
     };
     Network {
         vpc: "vpc-1".to_owned(),
@@ -131,9 +153,15 @@ pub(crate) fn network() -> Network {
             subnet("subnet-a", "a", 1),
             public,
         ],
-        security_groups: [("sg-1", "one"), ("sg-2", "two")]
-            .map(|(id, name)| (id.to_owned(), group(name)))
-            .into(),
+        security_groups: BTreeMap::from(
+            [
+                ("sg-1", group("one")),
+                ("sg-2", group("two")),
+                ("sg-nodes", nodes),
+                ("sg-traffic", traffic),
+            ]
+            .map(|(id, group)| (id.to_owned(), group)),
+        ),
     }
 }
 

@@ -9,7 +9,7 @@ use std::{
 use ipnet::{IpNet, Ipv4Net, Ipv6Net};
 use model::{Family, Labels, Protocol, ServiceKey, Uid};
 
-use crate::wanted::{Scheme, TargetType};
+use crate::wanted::{Rule, Scheme, TargetType};
 
 /// Everything one load balancer depends on.
 #[derive(Clone, Copy, Debug)]
@@ -58,8 +58,12 @@ pub struct Class {
     pub annotations: BTreeMap<String, String>,
     /// Tags on everything.
     pub tags: BTreeMap<String, String>,
-    /// Security groups of the worker nodes; without any the one that is tagged for the cluster.
+    /// Ids of the nodes' security groups; without any, those that are tagged for the cluster.
     pub node_security_groups: Vec<String>,
+    /// ARNs of load balancers that Services of the class may adopt.
+    pub adoptable: BTreeSet<String>,
+    /// Services of different namespaces may share a load balancer.
+    pub groups_across_namespaces: bool,
     /// At most so many nodes are targets of one target group; fewer where AWS's quotas ask for it.
     pub max_targets: Option<usize>,
     /// Rules that fit into one security group (AWS: 60 unless raised).
@@ -147,8 +151,7 @@ pub struct Network {
     pub cidrs: Vec<IpNet>,
     /// Every subnet of it.
     pub subnets: Vec<Subnet>,
-    /// Every security group of it that is tagged for the cluster or that a class or an annotation
-    /// could name: id to name tag.
+    /// Every security group of it, by id.
     pub security_groups: BTreeMap<String, SecurityGroup>,
 }
 
@@ -157,6 +160,8 @@ pub struct Network {
 pub struct SecurityGroup {
     /// Its group name.
     pub name: String,
+    /// Its rules for incoming traffic, as far as they let in other security groups.
+    pub rules: BTreeSet<Rule>,
     /// Its tags.
     pub tags: BTreeMap<String, String>,
 }

@@ -7,9 +7,10 @@
 //! account -> observe -> seen ┘
 //! ```
 //!
-//! [`desired()`] and [`mod@diff`] are pure: nothing here talks to AWS; what does (observe and apply) is
-//! still to come.
+//! [`desired()`] and [`mod@diff`] are pure: nothing here talks to AWS. What does, observe and apply, is
+//! package `aws-cloud`.
 
+pub mod adoption;
 pub mod annotations;
 mod attributes;
 pub mod desired;
@@ -17,6 +18,8 @@ pub mod diff;
 pub mod fingerprint;
 pub mod input;
 pub mod names;
+pub mod nodes;
+pub mod orphans;
 pub mod plan;
 pub mod rehearsal;
 pub mod security;

@@ -68,10 +68,11 @@ pub fn security_group(cluster: &str, namespace: &str, name: &str, identity: &str
     named(namespace, name, &[cluster, name, namespace, identity])
 }
 
-/// Of the security group that nodes let in: one for the cluster.
-pub fn backend_security_group(cluster: &str) -> String {
+/// Of the security group that nodes let in: one a cluster and VPC, and not the one that LBC makes
+/// (`k8s-traffic-…`).
+pub fn traffic_security_group(cluster: &str) -> String {
     format!(
-        "k8s-traffic-{:.232}-{:.10}",
+        "portolan-traffic-{:.200}-{:.10}",
         alphanumeric(cluster),
         hash(&[cluster])
     )
@@ -175,8 +176,13 @@ mod tests {
     fn security_groups_are_called_as_lbc_calls_them() {
         let named = security_group("my-cluster", "default", "nlb-ip-svc-tls", UID);
         assert_eq!(named, "k8s-default-nlbipsvc-1da4b78715");
-        let backend = backend_security_group("my-cluster");
-        assert_eq!(backend, "k8s-traffic-mycluster-4cbfcec96c");
+    }
+
+    #[test]
+    fn the_traffic_group_is_not_called_as_lbcs() {
+        let named = traffic_security_group("my-cluster");
+        assert_eq!(named, "portolan-traffic-mycluster-4cbfcec96c");
+        assert_ne!(named, traffic_security_group("mycluster"));
     }
 
     #[test]

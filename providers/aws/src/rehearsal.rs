@@ -77,11 +77,8 @@ impl Account {
     /// The name by which clients find it.
     pub fn dns_name(&self, at: &Ref) -> Option<String> {
         let arn = self.resolve(at);
-        let there = self
-            .seen
-            .load_balancers
-            .iter()
-            .find(|there| there.arn == arn)?;
+        let mut all = self.seen.load_balancers.iter().chain(&self.seen.foreign);
+        let there = all.find(|there| there.arn == arn)?;
         Some(there.dns_name.clone())
     }
 
@@ -166,6 +163,15 @@ impl Account {
             .find(|there| there.arn == arn)
     }
 
+    /// One that has listeners of ours, our own or another's.
+    fn listening(&mut self, at: &Ref) -> Result<&mut seen::LoadBalancer, String> {
+        let arn = self.resolve(at);
+        let mut all = (self.seen.load_balancers.iter_mut()).chain(&mut self.seen.foreign);
+        all.find(|there| there.arn == arn)
+            .ok_or_else(|| format!("no load balancer {arn:?}"))
+    }
+
+    /// One that is ours: DIFF names no other where this is asked for.
     fn load_balancer(&mut self, at: &Ref) -> Result<&mut seen::LoadBalancer, String> {
         let arn = self.resolve(at);
         let mut all = self.seen.load_balancers.iter_mut();
@@ -179,6 +185,7 @@ impl Account {
             .seen
             .load_balancers
             .iter_mut()
+            .chain(&mut self.seen.foreign)
             .filter_map(|lb| lb.details.as_mut());
         let mut all = details.flat_map(|details| details.listeners.values_mut());
         all.find(|there| there.arn == arn)
@@ -331,7 +338,7 @@ impl Account {
                 details.attributes.extend(attributes.clone());
             }
             Action::DeleteLoadBalancer { load_balancer } => {
-                let arn = self.resolve(load_balancer);
+                let arn = self.load_balancer(load_balancer)?.arn.clone();
                 self.seen.load_balancers.retain(|there| there.arn != arn);
                 self.attach();
             }
@@ -381,7 +388,8 @@ impl Account {
                 there.certificates.retain(|arn| !certificates.contains(arn));
             }
             Action::DeleteListener { arn, port } => {
-                for there in &mut self.seen.load_balancers {
+                let all = (self.seen.load_balancers.iter_mut()).chain(&mut self.seen.foreign);
+                for there in all {
                     let details = there.details.get_or_insert_default();
                     if details
                         .listeners
@@ -419,9 +427,11 @@ impl Account {
         let arns: BTreeSet<String> = resources.iter().map(|at| self.resolve(at)).collect();
         let load_balancers = self.seen.load_balancers.iter_mut();
         let groups = self.seen.target_groups.iter_mut();
+        let security_group = self.seen.security_group.iter_mut();
         load_balancers
             .map(|there| (&there.arn, &mut there.tags))
             .chain(groups.map(|there| (&there.arn, &mut there.tags)))
+            .chain(security_group.map(|there| (&there.id, &mut there.tags)))
             .filter(|(arn, _)| arns.contains(*arn))
             .map(|(_, tags)| tags)
             .collect()
@@ -437,7 +447,7 @@ impl Account {
     /// Which target group is used by which load balancer follows from the listeners.
     fn attach(&mut self) {
         let mut users: BTreeMap<String, BTreeSet<String>> = BTreeMap::new();
-        for there in &self.seen.load_balancers {
+        for there in self.seen.load_balancers.iter().chain(&self.seen.foreign) {
             let listeners = there
                 .details
                 .iter()
@@ -548,7 +558,7 @@ impl Account {
         forward: &[Forward],
     ) -> Result<(), String> {
         let forward = self.weights(forward);
-        let on = self.load_balancer(at)?.arn.clone();
+        let on = self.listening(at)?.arn.clone();
         let groups = self.seen.target_groups.iter();
         for group in groups.filter(|group| forward.contains_key(&group.arn)) {
             if group.load_balancers.iter().any(|other| *other != on) {
@@ -567,10 +577,11 @@ impl Account {
             attributes: Some(BTreeMap::new()),
         };
         set(&mut listener, wanted, forward);
-        let details = self.load_balancer(at)?.details.get_or_insert_default();
-        if details.listeners.insert(port, listener).is_some() {
+        let details = self.listening(at)?.details.get_or_insert_default();
+        if details.listeners.contains_key(&port) {
             return Err(format!("DuplicateListener: {port}"));
         }
+        details.listeners.insert(port, listener);
         self.attach();
         Ok(())
     }

@@ -13,6 +13,9 @@ pub struct Seen {
     pub load_balancers: Vec<LoadBalancer>,
     /// Target groups.
     pub target_groups: Vec<TargetGroup>,
+    /// Load balancers of others: the one that is adopted, and every other that has a listener to one
+    /// of the target groups. Nothing of them is touched but these listeners.
+    pub foreign: Vec<LoadBalancer>,
     /// The security group made for it.
     pub security_group: Option<SecurityGroup>,
 }

@@ -18,12 +18,18 @@ pub const RETIRED: &str = "portolan.dev/retired";
 /// What becomes of the load balancer when nobody wants it any longer: `delete` or `retain`. Written
 /// down where it is found when the Service, its annotations and its class are gone.
 pub const ON_DELETE: &str = "portolan.dev/on-delete";
+/// Consent of a load balancer's owner that Services put listeners on it ([`crate::adoption`]): the
+/// cluster's name, or `cluster/namespace`.
+pub const ADOPTABLE: &str = "portolan.dev/adoptable";
 /// LBC: the cluster.
 pub const LBC_CLUSTER: &str = "elbv2.k8s.aws/cluster";
 /// LBC: the stack.
 pub const LBC_STACK: &str = "service.k8s.aws/stack";
 /// LBC: which resource of the stack.
 pub const LBC_RESOURCE: &str = "service.k8s.aws/resource";
+/// As [`STACK`] of the security group that the nodes let in ([`crate::nodes`]): no Service's and no
+/// group's stack is without `/` or `:`.
+pub const TRAFFIC: &str = "traffic";
 /// LBC's word for the load balancer within its stack.
 pub const RESOURCE_LOAD_BALANCER: &str = "LoadBalancer";
 /// LBC's word for the security group within its stack.
@@ -44,9 +50,19 @@ const MOST: usize = 50 - 9;
 /// resource up again.
 pub(crate) fn is_ownership(key: &str) -> bool {
     let [ours, lbc_cluster, lbc_stack, _aws] = OURS;
-    [ours, lbc_cluster, lbc_stack]
-        .iter()
-        .any(|prefix| key.starts_with(prefix))
+    key != ADOPTABLE
+        && [ours, lbc_cluster, lbc_stack]
+            .iter()
+            .any(|prefix| key.starts_with(prefix))
+}
+
+/// The stack of a resource with these tags, if it is this cluster's: by our words, else by LBC's.
+pub fn stack<'a>(found: &'a Tags, cluster: &str) -> Option<&'a str> {
+    let pair = |cluster_key, stack_key| {
+        let ours = found.get(cluster_key).is_some_and(|name| name == cluster);
+        found.get(stack_key).filter(|_| ours).map(String::as_str)
+    };
+    pair(CLUSTER, STACK).or_else(|| pair(LBC_CLUSTER, LBC_STACK))
 }
 
 /// All tags of one resource; those that make it ours win.
@@ -145,6 +161,21 @@ mod tests {
             ("team", "a"),
         ]);
         assert_eq!(tags, expected);
+    }
+
+    #[test]
+    fn a_resource_is_ours_by_our_tags_or_lbcs_and_never_by_half() {
+        for (pairs, expected) in [
+            (&[(CLUSTER, "blue"), (STACK, "a/b")][..], Some("a/b")),
+            (&[(LBC_CLUSTER, "blue"), (LBC_STACK, "a/b")], Some("a/b")),
+            (&[(CLUSTER, "green"), (STACK, "a/b")], None),
+            (&[(CLUSTER, "blue")], None),
+            (&[(STACK, "a/b")], None),
+            (&[(CLUSTER, "blue"), (LBC_STACK, "a/b")], None),
+            (&[], None),
+        ] {
+            assert_eq!(stack(&map(pairs), "blue"), expected, "{pairs:?}");
+        }
     }
 
     #[test]

@@ -285,7 +285,26 @@ fn a_class_becomes_a_record_with_its_provider() {
     assert_eq!(class.target_type, aws::wanted::TargetType::Ip);
     assert_eq!(class.scheme, aws::wanted::Scheme::Internal);
     assert_eq!(class.max_targets, Some(25));
+    assert_eq!(class.security_group_rules, 60);
+    assert!(class.node_security_groups.is_empty() && class.adoptable.is_empty());
+    assert!(!class.groups_across_namespaces);
     assert_eq!(class.tags["team"], "edge");
+}
+
+#[test]
+fn a_class_says_what_its_services_share_and_with_whom() {
+    let arn = "arn:aws:elasticloadbalancing:eu-central-1:123456789012:loadbalancer/net/a/0";
+    let aws = json!({
+        "nodeSecurityGroups": ["sg-01234567"], "securityGroupRules": 200, "adoptable": [arn],
+        "groupsAcrossNamespaces": true,
+    });
+    let record = read_class(json!({"className": "c", "aws": aws})).unwrap();
+    let Provider::Aws(class) = record.provider else {
+        panic!("{:?}", record.provider);
+    };
+    assert_eq!(class.node_security_groups, ["sg-01234567"]);
+    assert_eq!(class.security_group_rules, 200);
+    assert!(class.adoptable.contains(arn) && class.groups_across_namespaces);
 }
 
 #[test]

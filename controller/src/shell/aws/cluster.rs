@@ -11,8 +11,7 @@ use k8s_openapi::api::{core::v1, discovery::v1::EndpointSlice};
 use kube::{ResourceExt as _, runtime::watcher::Event};
 use model::ServiceKey;
 
-/// The label of a slice that says whose endpoints it has.
-const SERVICE_NAME: &str = "kubernetes.io/service-name";
+use crate::core::nodes;
 
 /// Every node, by name.
 #[derive(Debug, Default)]
@@ -28,7 +27,7 @@ impl Nodes {
     pub(super) fn take(&mut self, event: Event<v1::Node>) -> bool {
         match event {
             Event::Apply(node) => {
-                let node = reduced(&node);
+                let node = nodes::node(&node);
                 self.nodes.insert(node.name.clone(), node.clone()).as_ref() != Some(&node)
             }
             Event::Delete(node) => self.nodes.remove(&node.name_any()).is_some(),
@@ -37,7 +36,7 @@ impl Nodes {
                 false
             }
             Event::InitApply(node) => {
-                let node = reduced(&node);
+                let node = nodes::node(&node);
                 self.listing.insert(node.name.clone(), node);
                 false
             }
@@ -58,24 +57,6 @@ impl Nodes {
 
     pub(super) fn all(&self) -> Arc<[Node]> {
         self.nodes.values().cloned().collect()
-    }
-}
-
-fn reduced(node: &v1::Node) -> Node {
-    let spec = node.spec.as_ref();
-    let taints = spec.and_then(|spec| spec.taints.as_ref());
-    Node {
-        name: node.name_any(),
-        provider_id: spec
-            .and_then(|spec| spec.provider_id.clone())
-            .unwrap_or_default(),
-        labels: node.labels().clone(),
-        taints: taints
-            .into_iter()
-            .flatten()
-            .map(|taint| taint.key.clone())
-            .collect(),
-        deleting: node.metadata.deletion_timestamp.is_some(),
     }
 }
 
@@ -132,11 +113,10 @@ impl Slices {
 
     fn put(&mut self, slice: &EndpointSlice) -> Vec<ServiceKey> {
         let key = key(slice);
-        let Some(service) = slice.labels().get(SERVICE_NAME) else {
+        let Some(service) = nodes::service_of(slice) else {
             return self.remove(&key);
         };
-        let service = ServiceKey::new(&key.0, service);
-        let new = (service.clone(), endpoints(slice));
+        let new = (service.clone(), nodes::endpoints(slice));
         if self.slices.get(&key) == Some(&new) {
             return Vec::new();
         }
@@ -166,36 +146,4 @@ impl Slices {
 
 fn key(slice: &EndpointSlice) -> SliceKey {
     (slice.namespace().unwrap_or_default(), slice.name_any())
-}
-
-/// One for each address: pods of a Service have one per family.
-fn endpoints(slice: &EndpointSlice) -> Vec<Endpoint> {
-    let ports: BTreeMap<String, u16> = (slice.ports.iter().flatten())
-        .filter_map(|port| {
-            let number = u16::try_from(port.port?).ok()?;
-            Some((port.name.clone().unwrap_or_default(), number))
-        })
-        .collect();
-    let ready = |endpoint: &k8s_openapi::api::discovery::v1::Endpoint| {
-        // KEP-1672: what is not said counts as ready.
-        let conditions = endpoint.conditions.as_ref();
-        conditions
-            .and_then(|conditions| conditions.ready)
-            .unwrap_or(true)
-    };
-    let all = slice.endpoints.iter();
-    all.flat_map(|endpoint| {
-        let ready = ready(endpoint);
-        let addresses = endpoint
-            .addresses
-            .iter()
-            .filter_map(|text| text.parse().ok());
-        addresses.map(move |address| (address, ready))
-    })
-    .map(|(address, ready)| Endpoint {
-        address,
-        ports: ports.clone(),
-        ready,
-    })
-    .collect()
 }

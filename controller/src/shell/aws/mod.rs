@@ -1,7 +1,7 @@
 //! The provider of classes with `spec.aws`: takes what the engine wants of each Service, watches nodes
 //! and endpoints, and brings load balancers there.
 //!
-//! One task owns [`stacks::Stacks`]; passes over load balancers run beside it, several at once and
+//! One task owns the stacks; passes over load balancers run beside it, several at once and
 //! never two over one. A pass begins anew from what is seen in the account: nothing is remembered of
 //! one that has failed.
 

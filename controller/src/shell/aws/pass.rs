@@ -166,17 +166,6 @@ impl Attempt<'_> {
         Ok(self.cloud.account(age).await?.seen(&self.job.stack))
     }
 
-    /// The load balancer of somebody else that is to be adopted is seen as well.
-    async fn adopt(&self, arn: &str, seen: &mut Seen) -> Result<Option<seen::LoadBalancer>, Error> {
-        let there = self.cloud.load_balancer(arn).await?;
-        if let Some(there) = &there
-            && !seen.load_balancers.iter().any(|known| known.arn == arn)
-        {
-            seen.load_balancers.push(there.clone());
-        }
-        Ok(there)
-    }
-
     /// Nobody wants it any longer.
     async fn leave(&self) -> Result<Through, Error> {
         let mut seen = self.seen().await?;
@@ -184,16 +173,15 @@ impl Attempt<'_> {
         let adopted = services
             .clone()
             .find_map(|service| service.annotations.get(aws::annotations::ADOPT));
-        if let Some(arn) = adopted {
-            self.adopt(arn, &mut seen).await?;
-        }
+        let adopted = adopted.map(|arn| arn.trim());
+        self.cloud.find_foreign(&mut seen, adopted).await?;
         let mut services = services;
         let on_delete = match services.any(|service| aws::desired::is_retained(service, &seen)) {
             true => OnDelete::Retain,
             false => OnDelete::Delete,
         };
         self.cloud.look(&mut seen, Depth::Usual).await?;
-        let plan = teardown(&seen, adopted.map(String::as_str), on_delete);
+        let plan = teardown(&seen, on_delete);
         let (made, waits) = self.apply(&plan).await?;
         drop(made);
         let told = match (plan.warnings.first(), waits.is_empty()) {
@@ -225,14 +213,21 @@ impl Attempt<'_> {
         if let Some(rejection) = self.other_region(&class) {
             return Ok(self.rejected(&rejection));
         }
-        let network = self.cloud.network(self.cloud.vpc()).await?;
+        let (network, unadmitted) = self.network(&class).await?;
         let mut seen = self.seen().await?;
-        let wanted = match self.wanted(&class, &network, &seen) {
+        let mut wanted = match self.wanted(&class, &network, &seen) {
             Ok(wanted) => wanted,
             Err(rejection) => return Ok(self.rejected(&rejection)),
         };
-        if let Some(arn) = &wanted.adopt {
-            self.adopt(arn, &mut seen).await?;
+        wanted.warnings.extend(unadmitted);
+        self.cloud
+            .find_foreign(&mut seen, wanted.adopt.as_deref())
+            .await?;
+        if let Some(arn) = &wanted.adopt
+            && let Some(there) = seen.foreign.iter().find(|there| there.arn == *arn)
+            && let Err(rejection) = aws::adoption::adoptable(&class, &wanted.stack, there)
+        {
+            return Ok(self.rejected(&rejection));
         }
         let carried_out = applied(&wanted, &seen);
         let mut plan = Plan::default();
@@ -245,8 +240,7 @@ impl Attempt<'_> {
                 false => Depth::ListenerAttributes,
             };
             self.cloud.look(&mut seen, depth).await?;
-            let shown = self.job.members.iter();
-            let shown = shown.filter_map(|order| order.request.shown.clone()).next();
+            let shown = self.shown(&seen);
             let situation = Situation {
                 wanted: &wanted,
                 seen: &seen,
@@ -261,7 +255,10 @@ impl Attempt<'_> {
             (made, waits) = self.apply(&plan).await?;
         }
         let there = match &plan.show {
-            Some(Ref::There(arn)) => seen.load_balancers.iter().find(|there| there.arn == *arn),
+            Some(Ref::There(arn)) => {
+                let mut all = seen.load_balancers.iter().chain(&seen.foreign);
+                all.find(|there| there.arn == *arn)
+            }
             Some(Ref::Made(_)) => made.load_balancer.as_ref(),
             None if carried_out == Applied::All => seen.load_balancers.first(),
             None => None,
@@ -271,7 +268,43 @@ impl Attempt<'_> {
                 load_balancer: Ref::There(there.arn.clone()),
             });
         }
-        Ok(self.through(&wanted, there, waits, &self.warnings(&wanted, &plan, &made), &seen))
+        Ok(self.through(
+            &wanted,
+            there,
+            waits,
+            &self.warnings(&wanted, &plan, &made),
+            &seen,
+        ))
+    }
+
+    /// The VPC, whose nodes let load balancers in where Portolan is to see to that. That it may not
+    /// is no reason to have none: somebody else may have seen to it.
+    async fn network(&self, class: &Class) -> Result<(Arc<Network>, Option<String>), Error> {
+        let (vpc, groups) = (self.cloud.vpc(), &class.node_security_groups);
+        let mut services = self.job.members.iter().map(|order| &order.request.service);
+        if services.any(|service| aws::nodes::managed(service, class)) {
+            match self.cloud.for_changes().admit(vpc, groups).await {
+                Ok(network) => return Ok((network, None)),
+                Err(error @ (Error::Throttled { .. } | Error::Unavailable { .. })) => {
+                    return Err(error);
+                }
+                Err(
+                    error @ (Error::Denied { .. }
+                    | Error::Credentials { .. }
+                    | Error::Quota { .. }
+                    | Error::InUse { .. }
+                    | Error::Dependency { .. }
+                    | Error::NotFound { .. }
+                    | Error::Duplicate { .. }
+                    | Error::Invalid { .. }),
+                ) => {
+                    let warning = format!("the nodes may not let it in: {error}");
+                    let network = self.cloud.network(vpc, groups).await?;
+                    return Ok((network, Some(warning)));
+                }
+            }
+        }
+        Ok((self.cloud.network(vpc, groups).await?, None))
     }
 
     /// Always as one who changes something: a repair does not wait for the budget of looking.
@@ -284,6 +317,15 @@ impl Attempt<'_> {
         let waits = plan.waits().map(|wait| made.wait(wait));
         let waits = waits.collect::<Result<Vec<_>, _>>()?;
         Ok((made, waits))
+    }
+
+    /// The name that the status of a Service shows, as AWS writes it: statuses have it in lower case.
+    fn shown(&self, seen: &Seen) -> Option<String> {
+        let members = self.job.members.iter();
+        let shown = members.filter_map(|order| order.request.shown.clone()).next()?;
+        let mut there = seen.load_balancers.iter().chain(&seen.foreign);
+        let there = there.find(|there| there.dns_name.eq_ignore_ascii_case(&shown));
+        Some(there.map_or_else(|| shown.to_string(), |there| there.dns_name.clone()))
     }
 
     /// The class of the oldest Service: it decides for all.
@@ -344,9 +386,10 @@ impl Attempt<'_> {
     }
 
     fn warnings(&self, wanted: &Wanted, plan: &Plan, made: &Made) -> Vec<String> {
-        let refused = made.refused.iter().map(|(target, why)| {
-            format!("AWS does not take target {}: {why}", target.id)
-        });
+        let refused = made
+            .refused
+            .iter()
+            .map(|(target, why)| format!("AWS does not take target {}: {why}", target.id));
         let warnings = wanted.warnings.iter().chain(&plan.warnings).cloned();
         warnings.chain(refused).collect()
     }
@@ -368,8 +411,10 @@ impl Attempt<'_> {
             let serves = groups.any(|key| key.starts_with(&prefix));
             let Some(there) = there.filter(|_| serves) else {
                 let own = format!("Service {key} ");
-                let (of_it, others): (Vec<&str>, Vec<&str>) =
-                    warnings.iter().copied().partition(|warning| warning.starts_with(&own));
+                let (of_it, others): (Vec<&str>, Vec<&str>) = warnings
+                    .iter()
+                    .copied()
+                    .partition(|warning| warning.starts_with(&own));
                 let words = if of_it.is_empty() { others } else { of_it };
                 return Told {
                     state: State::Waiting,

@@ -170,7 +170,10 @@ impl Run {
         let places = Places::of(&account);
         let now = self.now();
         for (key, order) in std::mem::take(&mut self.held) {
-            if let Some(rejection) = self.stacks.take(order.clone(), places.of_service(&key), now) {
+            if let Some(rejection) = self
+                .stacks
+                .take(order.clone(), places.of_service(&key), now)
+            {
                 self.tell(&order, Told::from(&rejection));
             }
         }
@@ -289,7 +292,9 @@ impl Run {
                     self.tell(order, told.clone());
                 }
                 let left = through.leaving.is_none();
-                let gone = self.stacks.done(job, through.again, through.waits, left, now);
+                let gone = self
+                    .stacks
+                    .done(job, through.again, through.waits, left, now);
                 let leaving = job.leaving.iter().filter(|order| {
                     // Whoever is served elsewhere is told there.
                     order.request.wanted.is_none()
@@ -297,7 +302,9 @@ impl Run {
                 for order in leaving {
                     match &through.leaving {
                         Some(told) => self.tell(order, told.clone()),
-                        None if gone.contains(&order.request.key) => self.tell(order, words::gone()),
+                        None if gone.contains(&order.request.key) => {
+                            self.tell(order, words::gone())
+                        }
                         None => {}
                     }
                 }
@@ -352,7 +359,10 @@ impl Run {
             }
             Listing::Done => {}
         }
-        times.into_iter().min().map_or(longest, |first| first.min(longest))
+        times
+            .into_iter()
+            .min()
+            .map_or(longest, |first| first.min(longest))
     }
 }
 

@@ -95,9 +95,8 @@ impl Stacks {
         let request = &order.request;
         let key = request.key.clone();
         let before = self.members.remove(&key);
-        let (old, mut leaving) = before.map_or_else(Default::default, |member| {
-            (member.stack, member.leaving)
-        });
+        let (old, mut leaving) =
+            before.map_or_else(Default::default, |member| (member.stack, member.leaving));
         let (stack, rejection) = match &request.wanted {
             None => (None, None),
             Some(wanted) => match aws::desired::stack(&request.service, &wanted.class) {
@@ -151,7 +150,10 @@ impl Stacks {
 
     /// The endpoints of a Service have changed.
     pub(super) fn mark_service(&mut self, key: &ServiceKey, now: Duration) {
-        let stack = self.members.get(key).and_then(|member| member.stack.clone());
+        let stack = self
+            .members
+            .get(key)
+            .and_then(|member| member.stack.clone());
         if let Some(stack) = stack {
             self.mark(&stack, now);
         }
@@ -159,7 +161,11 @@ impl Stacks {
 
     /// Something that all depend on has changed.
     pub(super) fn mark_all(&mut self, now: Duration) {
-        for state in self.stacks.values_mut().filter(|state| !state.members.is_empty()) {
+        for state in self
+            .stacks
+            .values_mut()
+            .filter(|state| !state.members.is_empty())
+        {
             state.waits.clear();
             state.due = Some(state.due.map_or(now, |due| due.min(now)));
         }

@@ -15,7 +15,9 @@ pub(super) fn failed(error: &Error, leaving: bool) -> Told {
     let (reason, again) = match error {
         Error::Denied { .. } | Error::Credentials { .. } => (Reason::AccessDenied, true),
         Error::Quota { .. } => (Reason::QuotaExceeded, true),
-        Error::InUse { .. } | Error::Dependency { .. } if leaving => (Reason::DeletionBlocked, true),
+        Error::InUse { .. } | Error::Dependency { .. } if leaving => {
+            (Reason::DeletionBlocked, true)
+        }
         Error::Invalid { .. } => (Reason::ProviderError, false),
         Error::InUse { .. }
         | Error::Dependency { .. }

@@ -29,16 +29,6 @@ pub struct Account {
     pub security_groups: HashMap<String, Vec<seen::SecurityGroup>>,
 }
 
-/// The stack of a resource with these tags, if it is this cluster's.
-#[must_use]
-pub fn stack<'a>(found: &'a Tags, cluster: &str) -> Option<&'a str> {
-    let pair = |cluster_key, stack_key| {
-        let ours = found.get(cluster_key).is_some_and(|name| name == cluster);
-        found.get(stack_key).filter(|_| ours).map(String::as_str)
-    };
-    pair(tags::CLUSTER, tags::STACK).or_else(|| pair(tags::LBC_CLUSTER, tags::LBC_STACK))
-}
-
 /// A resource that has tags of its own in the snapshot.
 #[derive(Clone, PartialEq, Debug)]
 pub(super) enum Resource {
@@ -99,6 +89,7 @@ impl Account {
         Seen {
             load_balancers: self.load_balancers.get(stack).cloned().unwrap_or_default(),
             target_groups: self.target_groups.get(stack).cloned().unwrap_or_default(),
+            foreign: Vec::new(),
             security_group: groups.into_iter().flatten().min_by_key(rank).cloned(),
         }
     }
@@ -114,9 +105,11 @@ impl Account {
             .collect()
     }
 
-    /// Puts a resource in, unless its tags say that it is not ours.
+    /// Puts a resource in, unless its tags say that it is not ours, or no load balancer's: the
+    /// traffic group stays when all Services are gone.
     pub(super) fn insert(&mut self, resource: Resource, cluster: &str) {
-        let Some(stack) = stack(resource.tags(), cluster).map(str::to_owned) else {
+        let stack = tags::stack(resource.tags(), cluster).filter(|stack| *stack != tags::TRAFFIC);
+        let Some(stack) = stack.map(str::to_owned) else {
             return;
         };
         match resource {

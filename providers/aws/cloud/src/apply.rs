@@ -11,13 +11,10 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use super::{
-    Cloud, Error,
-    account::{Change, stack},
-};
+use super::{Cloud, Error, account::Change};
 use aws::{
     plan::{Action, Plan, Ref, Wait},
-    seen,
+    seen, tags,
     wanted::{Tags, Target},
 };
 
@@ -246,7 +243,7 @@ impl Cloud {
     /// What a resource that was found under a name of ours must say to be taken.
     fn same_stack(&self, found: &Tags, wanted: &Tags) -> bool {
         let cluster = self.cluster();
-        stack(found, cluster).is_some_and(|found| stack(wanted, cluster) == Some(found))
+        tags::stack(found, cluster).is_some_and(|found| tags::stack(wanted, cluster) == Some(found))
     }
 
     /// Deletes: not there is as good as gone.

@@ -6,6 +6,7 @@
 use std::{sync::Arc, time::Duration};
 
 pub mod account;
+mod admit;
 pub mod apply;
 pub mod call;
 pub mod client;

@@ -13,7 +13,7 @@ use aws_sdk_elasticloadbalancingv2::types::{LoadBalancer, TargetGroup};
 
 use super::{
     Account, Cloud, Error, Operation,
-    account::{Change, Known, Resource, stack},
+    account::{Change, Known, Resource},
     convert,
 };
 use aws::{seen, tags, wanted::Tags};
@@ -251,7 +251,7 @@ impl Cloud {
                 let Some(there) = convert::security_group(&found) else {
                     continue;
                 };
-                let ours = stack(&there.tags, &self.inner.cluster).is_some();
+                let ours = tags::stack(&there.tags, &self.inner.cluster).is_some();
                 if ours && ids.insert(there.id.clone()) {
                     all.push(there);
                 }

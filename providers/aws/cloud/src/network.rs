@@ -1,5 +1,5 @@
 //! The VPC: CIDRs, subnets, which of them are public, security groups. Read at most once in ten
-//! minutes.
+//! minutes; what `admit` writes in it is kept here, too.
 
 use std::{
     collections::{BTreeMap, BTreeSet, HashMap},
@@ -15,38 +15,77 @@ use super::{
     Cloud, Error, Operation, convert,
     listing::{EC2_PAGE, PAGES, endless, filter},
 };
-use aws::input;
+use aws::{input, wanted::Source};
 
 /// Subnets and their tags change rarely, and `available` need not be exact.
 const AGE: Duration = Duration::from_secs(600);
+/// A security group that a class names and that was not there is looked for again after so long.
+const AGE_WITHOUT: Duration = Duration::from_secs(60);
+/// After a refusal that will not pass by itself nothing is written for so long.
+const REFUSED: Duration = Duration::from_secs(60);
 /// Tags by which subnets are chosen for one scheme or the other (LBC, kubernetes.io).
 const ROLES: [&str; 2] = ["kubernetes.io/role/elb", "kubernetes.io/role/internal-elb"];
 
 /// Networks as they were read.
 pub(super) struct Kept {
     by_vpc: Mutex<HashMap<String, (Instant, Arc<input::Network>)>>,
+    /// By VPC and the node groups that a class names.
+    refused: Mutex<HashMap<(String, Vec<String>), (Instant, Error)>>,
+    /// One reads.
     flight: Semaphore,
+    /// One writes.
+    pub(super) admission: Semaphore,
 }
 
 impl Default for Kept {
     fn default() -> Self {
         Self {
             by_vpc: Mutex::default(),
+            refused: Mutex::default(),
             flight: Semaphore::new(1),
+            admission: Semaphore::new(1),
         }
     }
 }
 
 impl Kept {
-    fn get(&self, vpc: &str) -> Option<Arc<input::Network>> {
+    fn get(&self, vpc: &str, node_groups: &[String]) -> Option<Arc<input::Network>> {
         let by_vpc = self.by_vpc.lock().unwrap_or_else(PoisonError::into_inner);
         let (at, network) = by_vpc.get(vpc)?;
-        (at.elapsed() <= AGE).then(|| Arc::clone(network))
+        let mut named = node_groups.iter();
+        let age = match named.all(|id| network.security_groups.contains_key(id)) {
+            true => AGE,
+            false => AGE_WITHOUT,
+        };
+        (at.elapsed() <= age).then(|| Arc::clone(network))
     }
 
     fn put(&self, vpc: &str, network: &Arc<input::Network>) {
         let mut by_vpc = self.by_vpc.lock().unwrap_or_else(PoisonError::into_inner);
         by_vpc.insert(vpc.to_owned(), (Instant::now(), Arc::clone(network)));
+    }
+
+    /// Takes over the security groups, which makes what is kept no younger.
+    pub(super) fn regroup(&self, network: &Arc<input::Network>) {
+        let mut by_vpc = self.by_vpc.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some((_, kept)) = by_vpc.get_mut(&network.vpc) {
+            let groups = network.security_groups.clone();
+            Arc::make_mut(kept).security_groups = groups;
+        }
+    }
+
+    /// What was refused lately and would be again.
+    pub(super) fn refused(&self, vpc: &str, node_groups: &[String]) -> Option<Error> {
+        let refused = self.refused.lock().unwrap_or_else(PoisonError::into_inner);
+        let (at, error) = refused.get(&(vpc.to_owned(), node_groups.to_vec()))?;
+        (at.elapsed() <= REFUSED).then(|| error.clone())
+    }
+
+    pub(super) fn refuse(&self, vpc: &str, node_groups: &[String], error: &Error) {
+        let mut refused = self.refused.lock().unwrap_or_else(PoisonError::into_inner);
+        refused.retain(|_, (at, _)| at.elapsed() <= REFUSED);
+        let key = (vpc.to_owned(), node_groups.to_vec());
+        refused.insert(key, (Instant::now(), error.clone()));
     }
 
     fn forget(&self) {
@@ -56,7 +95,8 @@ impl Kept {
 }
 
 impl Cloud {
-    /// The VPC as it was at most ten minutes ago.
+    /// The VPC as it was at most ten minutes ago; a minute when it has not all of `node_groups`,
+    /// the security groups that a class says the nodes have. Reads only.
     ///
     /// Which subnets are public is found out only unless each role
     /// (`kubernetes.io/role/elb`, `…/internal-elb`) has a subnet that is tagged for it: only then
@@ -64,13 +104,17 @@ impl Cloud {
     ///
     /// # Errors
     /// What AWS does not give.
-    pub async fn network(&self, vpc: &str) -> Result<Arc<input::Network>, Error> {
-        if let Some(network) = self.inner.networks.get(vpc) {
+    pub async fn network(
+        &self,
+        vpc: &str,
+        node_groups: &[String],
+    ) -> Result<Arc<input::Network>, Error> {
+        if let Some(network) = self.inner.networks.get(vpc, node_groups) {
             return Ok(network);
         }
         // One reads, the others find what it has read. Never closed.
         let _turn = self.inner.networks.flight.acquire().await;
-        if let Some(network) = self.inner.networks.get(vpc) {
+        if let Some(network) = self.inner.networks.get(vpc, node_groups) {
             return Ok(network);
         }
         let network = Arc::new(self.read_network(vpc).await?);
@@ -118,11 +162,17 @@ impl Cloud {
         network.security_groups = groups
             .iter()
             .filter_map(|found| {
+                let mut found = convert::security_group(found)?;
+                found.rules.retain(|rule| match rule.source {
+                    Source::SecurityGroup(_) => true,
+                    Source::Ipv4(_) | Source::Ipv6(_) | Source::PrefixList(_) => false,
+                });
                 let group = input::SecurityGroup {
-                    name: found.group_name().unwrap_or_default().to_owned(),
-                    tags: convert::tags_of_ec2(found.tags()),
+                    name: found.name,
+                    rules: found.rules,
+                    tags: found.tags,
                 };
-                Some((found.group_id()?.to_owned(), group))
+                Some((found.id, group))
             })
             .collect();
         Ok(network)

@@ -1,5 +1,5 @@
 //! The closer look at one stack: what no listing tells. Calls per look: for each load balancer one
-//! for attributes, one for listeners and one for the certificates of each TLS listener; for each
+//! for attributes if it is ours, one for listeners and one for the certificates of each TLS listener; for each
 //! target group one for attributes and one for targets; with [`Depth::ListenerAttributes`] one more
 //! for each listener that can have any.
 
@@ -40,21 +40,20 @@ impl Cloud {
         match depth {
             Depth::Targets => {}
             Depth::Usual | Depth::ListenerAttributes => {
-                for mut there in std::mem::take(&mut seen.load_balancers) {
-                    match self.look_at_load_balancer(&mut there, depth).await {
-                        Ok(()) => {
-                            attach(&there, &mut seen.target_groups);
-                            seen.load_balancers.push(there);
-                        }
-                        Err(Error::NotFound { .. }) => {
-                            for group in &mut seen.target_groups {
-                                group.load_balancers.remove(&there.arn);
+                let groups = &mut seen.target_groups;
+                for (all, ours) in [(&mut seen.load_balancers, true), (&mut seen.foreign, false)] {
+                    for mut there in std::mem::take(all) {
+                        let looked = self.look_at_load_balancer(&mut there, ours, depth).await;
+                        match looked {
+                            Ok(()) => {
+                                attach(&there, groups);
+                                all.push(there);
                             }
-                            self.note(Change::Gone(there.arn));
-                        }
-                        Err(error) => {
-                            seen.load_balancers.push(there);
-                            return Err(error);
+                            Err(Error::NotFound { .. }) => self.lost(there.arn, groups),
+                            Err(error) => {
+                                all.push(there);
+                                return Err(error);
+                            }
                         }
                     }
                 }
@@ -74,6 +73,37 @@ impl Cloud {
             }
         }
         Ok(())
+    }
+
+    /// Puts load balancers of others into `seen`: the one that is to be adopted, and those with
+    /// listeners to target groups of the stack. Without such there is no call.
+    ///
+    /// # Errors
+    /// What AWS does not give.
+    pub async fn find_foreign(&self, seen: &mut Seen, adopt: Option<&str>) -> Result<(), Error> {
+        let users = seen
+            .target_groups
+            .iter()
+            .flat_map(|group| &group.load_balancers);
+        let mut arns: BTreeSet<String> = users.cloned().chain(adopt.map(str::to_owned)).collect();
+        for known in seen.load_balancers.iter().chain(&seen.foreign) {
+            arns.remove(&known.arn);
+        }
+        for arn in arns {
+            match self.load_balancer(&arn).await? {
+                Some(there) => seen.foreign.push(there),
+                None => self.lost(arn, &mut seen.target_groups),
+            }
+        }
+        Ok(())
+    }
+
+    /// A load balancer is not there any more.
+    fn lost(&self, arn: String, groups: &mut [seen::TargetGroup]) {
+        for group in groups {
+            group.load_balancers.remove(&arn);
+        }
+        self.note(Change::Gone(arn));
     }
 
     /// The targets of one target group and how they are.
@@ -113,25 +143,26 @@ impl Cloud {
     async fn look_at_load_balancer(
         &self,
         there: &mut seen::LoadBalancer,
+        ours: bool,
         depth: Depth,
     ) -> Result<(), Error> {
         if !there.active {
             there.active = self.is_active(&there.arn).await?;
         }
-        let found = self
-            .call(Operation::DescribeLoadBalancerAttributes, || {
-                let call = self.inner.elb.describe_load_balancer_attributes();
-                call.load_balancer_arn(&there.arn).send()
-            })
-            .await?;
-        let attributes = found.attributes().iter().filter_map(|attribute| {
-            let value = attribute.value().unwrap_or_default();
-            Some((attribute.key()?.to_owned(), value.to_owned()))
-        });
-        let mut details = LoadBalancerDetails {
-            attributes: attributes.collect(),
-            listeners: BTreeMap::new(),
-        };
+        let mut details = LoadBalancerDetails::default();
+        if ours {
+            let found = self
+                .call(Operation::DescribeLoadBalancerAttributes, || {
+                    let call = self.inner.elb.describe_load_balancer_attributes();
+                    call.load_balancer_arn(&there.arn).send()
+                })
+                .await?;
+            let attributes = found.attributes().iter().filter_map(|attribute| {
+                let value = attribute.value().unwrap_or_default();
+                Some((attribute.key()?.to_owned(), value.to_owned()))
+            });
+            details.attributes = attributes.collect();
+        }
         for found in self.describe_listeners(&there.arn).await? {
             let Some((port, mut listener)) = convert::listener(&found) else {
                 continue;

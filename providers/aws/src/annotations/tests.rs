@@ -179,7 +179,7 @@ const REFUSED: &[(&str, &str, &str)] = &[
     (GROUP, "", "is not the name of a group"),
     (ADOPT, "my-lb", "is not the ARN of a Network Load Balancer"),
     (ADOPT, "arn:aws:elasticloadbalancing:x:1:loadbalancer/app/a/b", "is not the ARN of a Network Load Balancer"),
-    (ON_DELETE, "delete", "write \"retain\""),
+    (ON_DELETE, "keep", "write \"retain\""),
     ("multi-cluster-target-group", "true", "does not share a target group"),
     ("minimum-load-balancer-capacity", "CapacityUnits=1", "does not reserve capacity"),
     ("quic-enabled-ports", "443", "no QUIC listeners"),

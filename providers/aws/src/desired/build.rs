@@ -175,12 +175,13 @@ impl<'a> Build<'a, '_> {
         };
         let class = self.input.class;
         let users = tags::users(class, &request.tags)?;
+        let identity = identity(first.service, class, request);
         Ok(Some(SecurityGroup {
             name: names::security_group(
                 &class.cluster,
-                &first.service.key.namespace,
-                request.group.as_deref().unwrap_or(&first.service.key.name),
-                &identity(first.service, request),
+                identity.namespace,
+                identity.name,
+                &identity.unique,
             ),
             description: "[k8s] Managed SecurityGroup for LoadBalancer".to_owned(),
             rules: self.rules(&self.exposures)?,

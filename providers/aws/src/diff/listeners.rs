@@ -4,6 +4,32 @@
 use super::*;
 use crate::wanted::Listener;
 
+/// Without the listeners whose ports have one of somebody else's, and their target groups: whoever
+/// was there first stays. `None`: there are no such ports.
+pub(super) fn without_taken(situation: Situation<'_>) -> Option<(Wanted, Vec<String>)> {
+    let current = Diff::new(situation).current()?;
+    let mut wanted = situation.wanted.clone();
+    let mut warnings = Vec::new();
+    let there = current
+        .details
+        .iter()
+        .flat_map(|details| &details.listeners);
+    for (port, there) in there.filter(|(_, there)| !is_ours(situation.seen, there)) {
+        if wanted.listeners.remove(port).is_some() {
+            warnings.push(format!(
+                "port {port} of load balancer {} has a listener of somebody else ({}), which stays: \
+                 choose another port",
+                current.name, there.arn
+            ));
+        }
+    }
+    let used: BTreeSet<&String> = (wanted.listeners.values())
+        .map(|listener| &listener.target_group)
+        .collect();
+    wanted.target_groups.retain(|key, _| used.contains(key));
+    (!warnings.is_empty()).then_some((wanted, warnings))
+}
+
 impl<'a> Diff<'a> {
     pub(super) fn listeners(
         &mut self,
@@ -77,13 +103,6 @@ impl<'a> Diff<'a> {
         there: &seen::Listener,
         group: &Placed<'_>,
     ) {
-        if !is_ours(self.seen, there) {
-            self.draft.warn(format!(
-                "port {port} of the load balancer has a listener that is not Portolan's ({}): delete it or choose another port",
-                there.arn
-            ));
-            return;
-        }
         let protocol_differs = there.protocol != Some(wanted.protocol);
         let settings_differ = protocol_differs
             || there.certificates.first() != wanted.certificates.first()

@@ -13,7 +13,7 @@ impl<'a> Diff<'a> {
     pub(super) fn current(&self) -> Option<&'a seen::LoadBalancer> {
         let seen: &'a Seen = self.seen;
         if let Some(arn) = &self.wanted.adopt {
-            return seen.load_balancers.iter().find(|there| there.arn == *arn);
+            return seen.foreign.iter().find(|there| there.arn == *arn);
         }
         let fits = seen.load_balancers.iter().filter(|there| self.fits(there));
         fits.min_by_key(|there| {
@@ -86,17 +86,11 @@ impl<'a> Diff<'a> {
         groups: &BTreeMap<String, Placed<'a>>,
     ) -> Ref {
         let seen: &'a Seen = self.seen;
-        if let Some(there) = current.filter(|there| there.tags.contains_key(RETIRED)) {
-            // The user came back to it.
-            self.draft.step(
-                Effect::None,
-                Action::RemoveTags {
-                    resources: vec![Ref::There(there.arn.clone())],
-                    keys: BTreeSet::from([RETIRED.to_owned()]),
-                },
-            );
+        if let Some(there) = current {
+            self.come_back(there);
         }
-        let others: Vec<&seen::LoadBalancer> = (seen.load_balancers.iter())
+        let foreign = (seen.foreign.iter()).filter(|there| !groups_of(seen, there).is_empty());
+        let others: Vec<&seen::LoadBalancer> = (seen.load_balancers.iter().chain(foreign))
             .filter(|there| current.is_none_or(|current| current.arn != there.arn))
             .collect();
         let shows = |there: &&&seen::LoadBalancer| self.shown == Some(there.dns_name.as_str());
@@ -145,26 +139,62 @@ impl<'a> Diff<'a> {
 
     fn retire_in_time(&mut self, there: &'a seen::LoadBalancer) {
         let load_balancer = Ref::There(there.arn.clone());
-        let since = there
-            .tags
-            .get(RETIRED)
-            .and_then(|text| text.parse::<i64>().ok());
-        if is_protected(there) {
+        let foreign = self.is_foreign(there);
+        let marked = self.marked(there);
+        let since = marked.iter().filter_map(|(_, tags)| tags.get(RETIRED));
+        let since = since.filter_map(|text| text.parse::<i64>().ok()).min();
+        if is_protected(there) && !foreign {
             self.draft.warn(protected(there));
         } else if since.is_some_and(|since| self.now.saturating_sub(since) >= DNS_GRACE) {
-            let groups = groups_of(self.seen, there);
-            self.draft.retire(&[there], &groups, Effect::Drain);
+            match foreign {
+                true => self.draft.release(self.seen, there),
+                false => {
+                    let groups = groups_of(self.seen, there);
+                    self.draft.retire(&[there], &groups, Effect::Drain);
+                }
+            }
         } else {
             if since.is_none() {
+                let resources = marked.into_iter().map(|(arn, _)| Ref::There(arn.clone()));
+                let resources = resources.collect();
                 self.draft.step(
                     Effect::None,
                     Action::AddTags {
-                        resources: vec![load_balancer.clone()],
+                        resources,
                         tags: Tags::from([(RETIRED.to_owned(), self.now.to_string())]),
                     },
                 );
             }
             self.draft.wait(Wait::Forgotten { load_balancer });
+        }
+    }
+
+    fn is_foreign(&self, there: &seen::LoadBalancer) -> bool {
+        (self.seen.foreign.iter()).any(|other| other.arn == there.arn)
+    }
+
+    /// What says since when nothing shows a load balancer: itself; for one of others the target groups
+    /// of ours that it uses.
+    fn marked(&self, there: &'a seen::LoadBalancer) -> Vec<(&'a String, &'a Tags)> {
+        match self.is_foreign(there) {
+            false => vec![(&there.arn, &there.tags)],
+            true => (groups_of(self.seen, there).into_iter())
+                .map(|group| (&group.arn, &group.tags))
+                .collect(),
+        }
+    }
+
+    /// The user came back to it.
+    fn come_back(&mut self, there: &'a seen::LoadBalancer) {
+        let marked = self.marked(there).into_iter();
+        let resources: Vec<Ref> = marked
+            .filter(|(_, tags)| tags.contains_key(RETIRED))
+            .map(|(arn, _)| Ref::There(arn.clone()))
+            .collect();
+        if !resources.is_empty() {
+            let keys = BTreeSet::from([RETIRED.to_owned()]);
+            self.draft
+                .step(Effect::None, Action::RemoveTags { resources, keys });
         }
     }
 }
@@ -217,6 +247,22 @@ impl Draft {
         }
         for group in groups {
             self.delete_group(group);
+        }
+    }
+
+    /// A load balancer of others loses our listeners, once their targets have drained, and keeps all
+    /// else.
+    pub(super) fn release(&mut self, seen: &Seen, there: &seen::LoadBalancer) {
+        let groups = groups_of(seen, there);
+        let mut drained = true;
+        for group in &groups {
+            drained &= self.drain(group, Effect::Drain);
+        }
+        if drained {
+            self.delete_listeners(seen, there);
+            for group in groups {
+                self.delete_group(group);
+            }
         }
     }
 

@@ -16,6 +16,8 @@ use crate::{
     },
 };
 
+mod adoption;
+
 /// What a user may ask for, reduced to what matters to the order of steps.
 #[derive(Clone, Debug)]
 struct Wish {
@@ -242,7 +244,10 @@ impl World {
     fn pass(&mut self, wanted: &Wanted, stop: Option<usize>) -> Result<bool, TestCaseError> {
         let plan = self.plan(wanted);
         if plan.steps.is_empty() {
-            return Ok(false);
+            let name = plan.show.as_ref().and_then(|at| self.account.dns_name(at));
+            let changed = name.is_some() && name != self.shown;
+            self.shown = name.or(self.shown.take());
+            return Ok(changed);
         }
         self.account.made.clear();
         for step in plan.steps.iter().take(stop.unwrap_or(usize::MAX)) {
@@ -290,7 +295,7 @@ impl World {
     /// Ports where a client of the shown load balancer finds a healthy target.
     fn served(&self) -> BTreeSet<u16> {
         let seen = &self.account.seen;
-        let shown = (seen.load_balancers.iter())
+        let shown = (seen.load_balancers.iter().chain(&seen.foreign))
             .filter(|there| self.shown.as_ref() == Some(&there.dns_name));
         let listeners = shown
             .flat_map(|there| &there.details)
@@ -307,6 +312,8 @@ impl World {
                 (there.forward.iter()).any(|(arn, weight)| *weight > 0 && healthy(arn))
             })
             .map(|(port, _)| *port)
+            // Whoever moves to a load balancer where it is taken loses it.
+            .filter(|port| seen.foreign.is_empty() || *port != adoption::TAKEN)
             .collect()
     }
 
@@ -494,7 +501,7 @@ proptest! {
         }
         let mut stops = stops.into_iter().map(Some).chain([None; 10]);
         loop {
-            let plan = teardown(&world.account.seen, None, OnDelete::Delete);
+            let plan = teardown(&world.account.seen, OnDelete::Delete);
             if plan.steps.is_empty() {
                 break;
             }

@@ -41,30 +41,16 @@ fn arns(account: &Account, stack: &str) -> Vec<String> {
 }
 
 #[test]
-fn a_resource_is_ours_by_our_tags_or_lbcs_and_never_by_half() {
-    let of = |pairs: &[(&str, &str)]| -> Tags {
-        let pairs = pairs.iter();
-        pairs
-            .map(|(k, v)| ((*k).to_owned(), (*v).to_owned()))
-            .collect()
+fn the_traffic_group_is_no_stacks() {
+    let mut account = Account::default();
+    let group = seen::SecurityGroup {
+        id: "sg-1".to_owned(),
+        name: "traffic".to_owned(),
+        rules: BTreeSet::new(),
+        tags: tags(CLUSTER, tags::TRAFFIC),
     };
-    for (pairs, expected) in [
-        (
-            &[(tags::CLUSTER, "blue"), (tags::STACK, "a/b")][..],
-            Some("a/b"),
-        ),
-        (
-            &[(tags::LBC_CLUSTER, "blue"), (tags::LBC_STACK, "a/b")],
-            Some("a/b"),
-        ),
-        (&[(tags::CLUSTER, "green"), (tags::STACK, "a/b")], None),
-        (&[(tags::CLUSTER, "blue")], None),
-        (&[(tags::STACK, "a/b")], None),
-        (&[(tags::CLUSTER, "blue"), (tags::LBC_STACK, "a/b")], None),
-        (&[], None),
-    ] {
-        assert_eq!(stack(&of(pairs), CLUSTER), expected, "{pairs:?}");
-    }
+    account.insert(Resource::SecurityGroup(group), CLUSTER);
+    assert!(account.stacks().is_empty());
 }
 
 #[test]

@@ -22,7 +22,7 @@ use aws::{
 const RESOURCES_AT_ONCE: usize = 20;
 
 impl Cloud {
-    pub(super) async fn create_security_group(
+    pub(crate) async fn create_security_group(
         &self,
         vpc: &str,
         wanted: &SecurityGroup,
@@ -66,7 +66,7 @@ impl Cloud {
 
     /// One rule that is there already spoils the call for all: then those that are missing are
     /// authorized.
-    pub(super) async fn authorize(&self, id: &str, rules: &BTreeSet<Rule>) -> Result<(), Error> {
+    pub(crate) async fn authorize(&self, id: &str, rules: &BTreeSet<Rule>) -> Result<(), Error> {
         match self.authorize_all(id, rules).await {
             Err(Error::Duplicate { .. }) => {
                 let there = self.rules(id).await?;

@@ -10,7 +10,7 @@ use std::{
 
 use aws::{
     diff::{Situation, diff},
-    plan::Plan,
+    plan::{Action, Effect, Plan, Step},
     seen::Seen,
     tags,
     wanted::{
@@ -21,8 +21,6 @@ use aws::{
 };
 use aws_cloud::{Cloud, Connect, Depth, Made, Progress};
 use aws_sdk_ec2::config::{Credentials, Region};
-
-pub(crate) const REGION: &str = "eu-central-1";
 
 pub(crate) fn run<T>(test: impl Future<Output = T>) -> T {
     let mut builder = tokio::runtime::Builder::new_current_thread();
@@ -94,100 +92,78 @@ pub(crate) fn answer(operation: &str, inner: &str) -> (u16, String) {
 
 pub(crate) async fn connect(endpoint: &str, cluster: &str, vpc: &str) -> Cloud {
     let connect = Connect {
-        region: Some(REGION.to_owned()),
+        region: Some(moto::REGION.to_owned()),
         endpoint: Some(endpoint.to_owned()),
         vpc: Some(vpc.to_owned()),
+        keys: Some(("a".to_owned(), "b".to_owned())),
         ..Connect::new(cluster)
     };
     Cloud::connect(connect).await.unwrap()
 }
 
-/// A VPC with two public subnets in two zones and some instances.
+/// An AWS with a VPC of two public subnets in two zones, and some instances.
 pub(crate) struct Lab {
-    pub(crate) endpoint: String,
+    pub(crate) aws: moto::Aws,
+    /// The security group of the instances, without a tag.
+    pub(crate) node_group: String,
     pub(crate) cluster: String,
     pub(crate) vpc: String,
     pub(crate) subnets: Vec<String>,
     pub(crate) instances: Vec<String>,
+    /// Past the proxy.
     pub(crate) ec2: aws_sdk_ec2::Client,
+    /// Past the proxy.
     pub(crate) elb: aws_sdk_elasticloadbalancingv2::Client,
 }
 
 impl Lab {
-    /// `cluster` must be another one in every test: they share the emulator, also with earlier runs.
-    pub(crate) async fn new(cluster: &str, instances: i32) -> Self {
-        let cluster = unique(cluster);
-        let endpoint = std::env::var("PORTOLAN_AWS_ENDPOINT").expect("PORTOLAN_AWS_ENDPOINT");
-        let credentials = || Credentials::new("a", "b", None, None, "test");
-        let ec2 = aws_sdk_ec2::Client::from_conf(
-            aws_sdk_ec2::Config::builder()
-                .behavior_version_latest()
-                .http_client(http())
-                .region(Region::new(REGION))
-                .credentials_provider(credentials())
-                .endpoint_url(&endpoint)
-                .build(),
-        );
-        let elb = aws_sdk_elasticloadbalancingv2::Client::from_conf(
-            aws_sdk_elasticloadbalancingv2::Config::builder()
-                .behavior_version_latest()
-                .http_client(http())
-                .region(Region::new(REGION))
-                .credentials_provider(credentials())
-                .endpoint_url(&endpoint)
-                .build(),
-        );
-        let made = ec2.create_vpc().cidr_block("10.0.0.0/16").send().await;
-        let vpc = made.unwrap().vpc().unwrap().vpc_id().unwrap().to_owned();
-        let gateway = ec2.create_internet_gateway().send().await.unwrap();
-        let gateway = gateway.internet_gateway().unwrap();
-        let gateway = gateway.internet_gateway_id().unwrap();
-        let attach = ec2.attach_internet_gateway().vpc_id(&vpc);
-        attach.internet_gateway_id(gateway).send().await.unwrap();
-        let tables = ec2
-            .describe_route_tables()
-            .filters(
-                aws_sdk_ec2::types::Filter::builder()
-                    .name("vpc-id")
-                    .values(&vpc)
-                    .build(),
-            )
-            .send()
-            .await
-            .unwrap();
-        let main = tables.route_tables()[0].route_table_id().unwrap();
-        let route = ec2.create_route().route_table_id(main).gateway_id(gateway);
-        let route = route.destination_cidr_block("0.0.0.0/0");
-        route.send().await.unwrap();
-        let mut subnets = Vec::new();
-        for (zone, cidr) in [("a", "10.0.0.0/24"), ("b", "10.0.1.0/24")] {
-            let subnet = ec2.create_subnet().vpc_id(&vpc).cidr_block(cidr);
-            let subnet = subnet.availability_zone(format!("{REGION}{zone}"));
-            let subnet = subnet.send().await.unwrap();
-            subnets.push(subnet.subnet().unwrap().subnet_id().unwrap().to_owned());
-        }
-        let mut ids = Vec::new();
-        if instances > 0 {
-            let run = ec2.run_instances().image_id("ami-12345678");
-            let run = run.subnet_id(&subnets[0]);
-            let run = run.min_count(instances).max_count(instances);
-            let made = run.send().await.unwrap();
-            let all = made.instances().iter();
-            ids.extend(all.map(|instance| instance.instance_id().unwrap().to_owned()));
-        }
+    pub(crate) async fn new(cluster: &str, instances: usize) -> Self {
+        Self::with(cluster, instances, &[]).await
+    }
+
+    /// With settings of `portolan_moto/settings.py`.
+    pub(crate) async fn with(cluster: &str, instances: usize, settings: &[(&str, &str)]) -> Self {
+        let aws = match moto::Aws::start_with(settings).await {
+            Ok(aws) => aws,
+            Err(why) => panic!("NOT RUN: {why}"),
+        };
+        let network = aws.network(2, instances).await.unwrap();
+        let credentials = Credentials::new("a", "b", None, None, "test");
+        let ec2 = aws_sdk_ec2::Config::builder()
+            .behavior_version_latest()
+            .http_client(http())
+            .region(Region::new(moto::REGION))
+            .credentials_provider(credentials.clone())
+            .endpoint_url(aws.direct());
+        let elb = aws_sdk_elasticloadbalancingv2::Config::builder()
+            .behavior_version_latest()
+            .http_client(http())
+            .region(Region::new(moto::REGION))
+            .credentials_provider(credentials)
+            .endpoint_url(aws.direct());
         Self {
-            endpoint,
-            cluster,
-            vpc,
-            subnets,
-            instances: ids,
-            ec2,
-            elb,
+            cluster: cluster.to_owned(),
+            vpc: network.vpc.clone(),
+            subnets: network.subnets.iter().map(|one| one.id.clone()).collect(),
+            instances: network.instances.iter().map(|one| one.id.clone()).collect(),
+            ec2: aws_sdk_ec2::Client::from_conf(ec2.build()),
+            elb: aws_sdk_elasticloadbalancingv2::Client::from_conf(elb.build()),
+            node_group: network.security_group,
+            aws,
         }
     }
 
+    /// The same AWS and VPC for another cluster.
+    pub(crate) fn of_cluster(self, cluster: &str) -> Self {
+        Self {
+            cluster: cluster.to_owned(),
+            ..self
+        }
+    }
+
+    /// One that has seen nothing yet.
     pub(crate) async fn cloud(&self) -> Cloud {
-        connect(&self.endpoint, &self.cluster, &self.vpc).await
+        connect(&self.aws.endpoint(), &self.cluster, &self.vpc).await
     }
 
     fn tags(&self, stack: &str, resource: &str) -> Tags {
@@ -204,7 +180,6 @@ impl Lab {
 
     /// A load balancer with TCP on 80 and UDP on 53, nodes behind it, and a security group.
     pub(crate) fn wanted(&self, stack: &str, name: &str) -> Wanted {
-        let name = &unique(name);
         let group = |port: u16, protocol, node_port: u16| {
             let key = format!("{stack}:{port}");
             let targets = self.instances.iter().map(|id| Target {
@@ -258,7 +233,7 @@ impl Lab {
             stack: stack.to_owned(),
             adopt: None,
             load_balancer: LoadBalancer {
-                name: name.clone(),
+                name: name.to_owned(),
                 scheme: Scheme::InternetFacing,
                 ip_address_type: IpAddressType::Ipv4,
                 subnets: self.subnets.iter().map(|id| mapping(id)).collect(),
@@ -277,7 +252,7 @@ impl Lab {
             ]
             .into(),
             security_group: Some(SecurityGroup {
-                name: name.clone(),
+                name: name.to_owned(),
                 description: "for a test".to_owned(),
                 rules: [
                     rule("tcp", 80, Source::Ipv4("0.0.0.0/0".to_owned())),
@@ -290,11 +265,6 @@ impl Lab {
             warnings: Vec::new(),
         }
     }
-}
-
-/// Another name in every run.
-pub(crate) fn unique(name: &str) -> String {
-    format!("{name}-{}", std::process::id())
 }
 
 pub(crate) fn mapping(subnet: &str) -> SubnetMapping {
@@ -353,4 +323,13 @@ pub(crate) async fn settle(cloud: &Cloud, wanted: &Wanted) -> usize {
 
 pub(crate) fn ids(targets: &BTreeSet<Target>) -> Vec<&str> {
     targets.iter().map(|target| target.id.as_str()).collect()
+}
+
+/// A plan of one step.
+pub(crate) fn one(action: Action) -> Plan {
+    let effect = Effect::None;
+    Plan {
+        steps: vec![Step { effect, action }],
+        ..Plan::default()
+    }
 }

@@ -168,3 +168,37 @@ fn what_is_wrong_with_the_oldest_stops_the_group_and_names_it() {
         "{message}"
     );
 }
+
+#[test]
+fn namespaces_share_only_where_the_class_lets_them_and_stacks_never_collide() {
+    let mut other = member("b", &[443], &[]);
+    other.key = ServiceKey::new("bank", "b");
+    let services = vec![member("a", &[80], &[]), other];
+    let mut apart = World::of(services.clone());
+    let stacks = |world: &World| -> Vec<String> {
+        let services = world.services.iter();
+        let stacks = services.map(|service| stack(service, &world.class).unwrap());
+        stacks.collect()
+    };
+    assert_eq!(stacks(&apart), ["shop/group:edge", "bank/group:edge"]);
+    apart.class.groups_across_namespaces = true;
+    assert_eq!(stacks(&apart), ["group:edge", "group:edge"]);
+    // A Service alone is still its namespace's.
+    let alone = service("edge", &[]);
+    assert_eq!(stack(&alone, &apart.class).unwrap(), "shop/edge");
+
+    let together = wanted(&apart);
+    assert_eq!(routes(&together), [(80, "shop/a:80"), (443, "bank/b:443")]);
+    assert_eq!(together.stack, "group:edge");
+    assert_ne!(together.stack, tags::TRAFFIC);
+    assert_eq!(together.load_balancer.tags[tags::STACK], "group:edge");
+    assert_eq!(together.warnings, Vec::<String>::new());
+    // The name does not change with the oldest.
+    let mut turned = World::of(services.into_iter().rev().collect());
+    turned.class.groups_across_namespaces = true;
+    let turned = wanted(&turned);
+    assert_eq!(turned.load_balancer.name, together.load_balancer.name);
+    assert!(together.load_balancer.name.starts_with("k8s-group-edge-"));
+    let name = |wanted: &Wanted| wanted.security_group.as_ref().unwrap().name.clone();
+    assert_eq!(name(&turned), name(&together));
+}

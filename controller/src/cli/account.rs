@@ -1,0 +1,35 @@
+//! Connections of commands that look at a cluster and an account.
+
+use anyhow::{Context as _, Result};
+use aws_cloud::{Cloud, Connect};
+use controller::shell;
+use kube::Client;
+
+use super::AccountArguments;
+
+/// A client of the API server, the namespace of its context, and the account.
+pub(super) async fn connect(arguments: AccountArguments) -> Result<(Client, String, Cloud)> {
+    let cluster = arguments.cluster_name.context(
+        "give --cluster-name, the same as the controller's: names and tags in AWS have it",
+    )?;
+    let config = crate::config(arguments.kubeconfig, arguments.context).await?;
+    let namespace = config.default_namespace.clone();
+    let client = shell::client(config).context("cannot make a client for the API server")?;
+    let cloud = Cloud::connect(Connect {
+        region: arguments.aws_region,
+        vpc: arguments.aws_vpc_id,
+        ..Connect::new(cluster)
+    })
+    .await
+    .context("cannot connect to AWS")?;
+    Ok((client, namespace, cloud))
+}
+
+/// Runs until `work` is done.
+pub(super) fn block_on<T>(work: impl Future<Output = Result<T>>) -> Result<T> {
+    tokio::runtime::Builder::new_current_thread()
+        .enable_all()
+        .build()
+        .context("cannot start the runtime")?
+        .block_on(work)
+}
