@@ -5,7 +5,6 @@
     clippy::unwrap_used,
     clippy::panic,
     clippy::indexing_slicing,
-    clippy::needless_update,
     reason = "test code"
 )]
 
@@ -95,10 +94,11 @@ fn subnet(id: &str, name: &str, n: u8, public: bool) -> Subnet {
     }
 }
 
-/// 10.0.0.0/16 with two private and two public subnets, and the security groups of the examples.
+/// 10.0.0.0/16 with two private and two public subnets, the security groups of the examples and that
+/// of the nodes.
 fn network() -> Network {
-    let group = |id: &str, name: &str| {
-        let tags = BTreeMap::from([("Name".to_owned(), name.to_owned())]);
+    let group = |id: &str, name: &str, tag: &str| {
+        let tags = BTreeMap::from([(tag.to_owned(), name.to_owned())]);
         let group = SecurityGroup {
             name: name.to_owned(),
             tags,
@@ -118,7 +118,12 @@ fn network() -> Network {
             subnet("subnet-ccc", "public-a", 3, true),
             subnet("subnet-ddd", "public-b", 4, true),
         ],
-        security_groups: [group("sg-aaa", "any"), group("sg-bbb", "web")].into(),
+        security_groups: [
+            group("sg-aaa", "any", "Name"),
+            group("sg-bbb", "web", "Name"),
+            group("sg-nodes", "owned", "kubernetes.io/cluster/production"),
+        ]
+        .into(),
     }
 }
 
