@@ -15,7 +15,10 @@ use std::{
     sync::Arc,
 };
 
-use aws::input::{Class, Endpoint, Input, Network, Node, SecurityGroup, Subnet};
+use aws::{
+    input::{Class, Endpoint, Input, Network, Node, SecurityGroup, Subnet},
+    tags,
+};
 use controller::core::{
     record::{Provider, ServiceRecord},
     translate,
@@ -94,14 +97,16 @@ fn subnet(id: &str, name: &str, n: u8, public: bool) -> Subnet {
     }
 }
 
-/// 10.0.0.0/16 with two private and two public subnets, the security groups of the examples and that
-/// of the nodes.
+/// 10.0.0.0/16 with two private and two public subnets, the security groups of the examples, that of
+/// the nodes and the one that they let in.
 fn network() -> Network {
-    let group = |id: &str, name: &str, tag: &str| {
-        let tags = BTreeMap::from([(tag.to_owned(), name.to_owned())]);
+    let group = |id: &str, tags: &[(&str, &str)]| {
+        let tags = tags.iter();
         let group = SecurityGroup {
-            name: name.to_owned(),
-            tags,
+            name: id.to_owned(),
+            tags: tags
+                .map(|(key, value)| ((*key).to_owned(), (*value).to_owned()))
+                .collect(),
             ..SecurityGroup::default()
         };
         (id.to_owned(), group)
@@ -119,9 +124,13 @@ fn network() -> Network {
             subnet("subnet-ddd", "public-b", 4, true),
         ],
         security_groups: [
-            group("sg-aaa", "any", "Name"),
-            group("sg-bbb", "web", "Name"),
-            group("sg-nodes", "owned", "kubernetes.io/cluster/production"),
+            group("sg-aaa", &[("Name", "any")]),
+            group("sg-bbb", &[("Name", "web")]),
+            group("sg-nodes", &[("kubernetes.io/cluster/production", "owned")]),
+            group(
+                "sg-traffic",
+                &[(tags::CLUSTER, CLUSTER), (tags::STACK, tags::TRAFFIC)],
+            ),
         ]
         .into(),
     }
@@ -269,7 +278,7 @@ fn expectations() -> Vec<(&'static str, &'static str, Value)> {
         (
             "own-security-groups",
             "/loadBalancer/securityGroups",
-            json!(["sg-aaa", "sg-bbb"]),
+            json!(["sg-aaa", "sg-bbb", "sg-traffic"]),
         ),
         ("own-security-groups", "/securityGroup", Value::Null),
         ("tagged", "/loadBalancer/tags/team", json!("shop")),
