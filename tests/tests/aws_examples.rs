@@ -28,6 +28,9 @@ use k8s_openapi::api::core::v1::Service;
 use serde_json::{Value, json};
 
 const CLUSTER: &str = "production";
+/// What whoever adopts a load balancer is always told.
+const ADOPTED: &str = "the load balancer is adopted, so that its own security groups decide who may \
+    connect, and the nodes must let it in by rules of its owner";
 
 fn read(name: &str) -> String {
     let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("..").join(name);
@@ -186,7 +189,9 @@ fn wanted(class: &Class, services: &[&ServiceRecord]) -> Value {
     let key = &services[0].key;
     let wanted =
         aws::desired(&input).unwrap_or_else(|rejection| panic!("{key}: {}", rejection.message));
-    assert_eq!(wanted.warnings, Vec::<String>::new(), "{key}");
+    let known = |warning: &&String| *key.name != *"adopting" || *warning != ADOPTED;
+    let warnings: Vec<&String> = wanted.warnings.iter().filter(known).collect();
+    assert_eq!(warnings, Vec::<&String>::new(), "{key}");
     serde_json::to_value(wanted).unwrap()
 }
 
