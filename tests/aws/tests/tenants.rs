@@ -330,7 +330,10 @@ async fn what_lbc_made_is_taken_over_as_it_is() {
     let running = play.controller("one");
     play.ready("web").await;
     assert_eq!(play.load_balancers().await, [balancer]);
-    assert_eq!(play.target_groups().await, [group.clone()]);
+    assert_eq!(
+        play.target_groups().await.as_slice(),
+        std::slice::from_ref(&group)
+    );
     let targets = play.targets(&group).await;
     assert!(
         targets.values().all(|state| state != "draining"),
