@@ -113,7 +113,11 @@ async fn other_targets_get_traffic_when_they_are_healthy() {
     annotate(&play, "nlb-target-type", Some("ip")).await;
     until("the new group alone is left", async || {
         let groups = play.target_groups().await;
-        groups.len() == 1 && play.targets(&groups[0]).await.contains_key("10.0.0.77:8080")
+        groups.len() == 1
+            && play
+                .targets(&groups[0])
+                .await
+                .contains_key("10.0.0.77:8080")
     })
     .await;
     assert_eq!(play.ready("web").await, name, "the load balancer stays");
@@ -121,10 +125,16 @@ async fn other_targets_get_traffic_when_they_are_healthy() {
     let calls = play.aws.calls();
     let at = |action: &str, nth: usize| {
         let mut found = calls.iter().enumerate().filter(|(_, c)| c.action == action);
-        found.nth(nth).unwrap_or_else(|| panic!("no {action} {nth}")).0
+        found
+            .nth(nth)
+            .unwrap_or_else(|| panic!("no {action} {nth}"))
+            .0
     };
     let weights = |call: &moto::Call| {
-        let weights = call.parameters.iter().filter(|(key, _)| key.ends_with(".Weight"));
+        let weights = call
+            .parameters
+            .iter()
+            .filter(|(key, _)| key.ends_with(".Weight"));
         weights.map(|(_, value)| value.clone()).collect::<Vec<_>>()
     };
     assert_eq!(weights(&calls[at("ModifyListener", 0)]), ["1", "0"]);
@@ -178,7 +188,8 @@ async fn a_node_that_is_not_ready_stays_and_one_that_leaves_drains() {
     play.cluster()
         .edit("Node", "n0", |o| {
             o["metadata"]["labels"]["seen"] = json!("twice");
-            o["spec"]["taints"] = json!([{"key": "node.kubernetes.io/not-ready", "effect": "NoExecute"}]);
+            o["spec"]["taints"] =
+                json!([{"key": "node.kubernetes.io/not-ready", "effect": "NoExecute"}]);
         })
         .await;
     tokio::time::sleep(Duration::from_secs(1)).await;
@@ -207,7 +218,10 @@ async fn a_node_without_provider_id_is_named_and_stops_nobody() {
     let running = play.controller("one");
     play.cluster().create(service("web", tcp(80))).await;
     let message = play.says("web", "Ready").await;
-    assert!(message.contains("bare") && message.contains("providerID"), "{message}");
+    assert!(
+        message.contains("bare") && message.contains("providerID"),
+        "{message}"
+    );
     running.stop().await;
 }
 
@@ -249,7 +263,10 @@ async fn what_somebody_deletes_or_changes_in_aws_is_mended() {
     let group = play.target_groups().await.remove(0);
     let targets = play.targets(&group).await;
     let victim = targets.keys().next().unwrap().split(':').next().unwrap();
-    let parameters = [("TargetGroupArn", group.as_str()), ("Targets.member.1.Id", victim)];
+    let parameters = [
+        ("TargetGroupArn", group.as_str()),
+        ("Targets.member.1.Id", victim),
+    ];
     play.elb("DeregisterTargets", &parameters).await;
     until("it is registered again", async || {
         let there = play.targets(&group).await;
@@ -257,7 +274,8 @@ async fn what_somebody_deletes_or_changes_in_aws_is_mended() {
     })
     .await;
     let arn = play.load_balancers().await.remove(0);
-    play.elb("DeleteLoadBalancer", &[("LoadBalancerArn", &arn)]).await;
+    play.elb("DeleteLoadBalancer", &[("LoadBalancerArn", &arn)])
+        .await;
     until("it is made again", async || {
         let there = play.load_balancers().await;
         there.len() == 1 && there[0] != arn

@@ -23,7 +23,11 @@ async fn cut(play: &Play, running: Running, n: usize, end: impl AsyncFn() -> boo
     loop {
         let calls = play.aws.calls();
         // The last one that passes is answered or not; the one behind it is refused.
-        if calls.len() > n || calls.get(n - 1).is_some_and(|call| call.status.is_none() && call.forwarded) {
+        if calls.len() > n
+            || calls
+                .get(n - 1)
+                .is_some_and(|call| call.status.is_none() && call.forwarded)
+        {
             running.crash().await;
             return true;
         }
@@ -58,7 +62,9 @@ async fn creation(with_reply: bool) {
             play.fixed_point(second).await;
             return;
         }
-        play.cluster().delete("Service", &format!("default/{name}")).await;
+        play.cluster()
+            .delete("Service", &format!("default/{name}"))
+            .await;
         play.gone(&name).await;
         play.nothing_left().await;
         second.crash().await;
