@@ -159,7 +159,7 @@ fn available(found: anyhow::Result<String>) -> anyhow::Result<Outcome> {
 }
 
 /// Packages whose ignored tests need moto.
-const MOTO: [&str; 2] = ["aws-cloud", "moto"];
+const MOTO: [&str; 3] = ["aws-cloud", "aws-tests", "moto"];
 
 /// A part that is one command: its exit status is the outcome.
 fn simple(command: &mut Command) -> anyhow::Result<Outcome> {
@@ -201,7 +201,9 @@ fn advisories(root: &Path) -> anyhow::Result<Outcome> {
 /// Tests that need kubectl have `kubectl` in their path; without one they are left out by that
 /// word, so that they count as skipped and not as passed. Tests on a real Kubernetes are ignored at
 /// first; where it can run, a second call runs them, and those that need nodes lie in a
-/// module `lab` or `lab_MODE`. Tests against moto are ignored at first, too; a third call runs them.
+/// module `lab` or `lab_MODE`. Tests against moto are ignored at first, too, and run with those; where
+/// only one of the two can run, the packages of the other stay out (controller's own tests against
+/// moto go with feature `aws`, which only those packages ask for).
 fn tests(root: &Path, counts: &mut Counts) -> anyhow::Result<Outcome> {
     let command = || process::cargo(root, ["test", "--workspace", "--locked", "--no-fail-fast"]);
     let mut all = command();
@@ -210,25 +212,25 @@ fn tests(root: &Path, counts: &mut Counts) -> anyhow::Result<Outcome> {
         None => all.args(["--", "--skip", "kubectl"]),
     };
     let mut ok = process::tee(&mut all, |line| counts.see(line))?.success();
-    if Binary::cached().is_ok() {
-        // runs: cargo test --package cluster -- --ignored
-        let mut real = command();
-        real.args(MOTO.map(|package| ["--exclude", package]).as_flattened());
-        real.args(["--", "--ignored"]);
+    let (real, moto) = (Binary::cached().is_ok(), moto::available().is_ok());
+    // runs: cargo test --package cluster -- --ignored
+    if real || moto {
+        // The same packages as above, so that nothing is compiled again for other features.
+        let mut more = match real {
+            true => command(),
+            false => process::cargo(root, ["test", "--locked", "--no-fail-fast"]),
+        };
+        match (real, moto) {
+            (true, false) => more.args(MOTO.map(|name| ["--exclude", name]).as_flattened()),
+            (false, true) => more.args(MOTO.map(|name| ["--package", name]).as_flattened()),
+            (_, _) => &mut more,
+        };
+        more.args(["--", "--ignored"]);
         if k8s::lab::available().is_err() {
-            real.args(["--skip", "lab::", "--skip", "lab_"]); // "available" is another word
+            more.args(["--skip", "lab::", "--skip", "lab_"]); // "available" is another word
         }
         let mut again = Counts::default();
-        ok &= process::tee(&mut real, |line| again.see(line))?.success();
-        counts.no_longer_ignored(again);
-    }
-    if moto::available().is_ok() {
-        // runs: cargo test --package aws-cloud --package moto -- --ignored
-        let mut aws = process::cargo(root, ["test", "--locked", "--no-fail-fast"]);
-        aws.args(MOTO.map(|package| ["--package", package]).as_flattened());
-        aws.args(["--", "--ignored"]);
-        let mut again = Counts::default();
-        ok &= process::tee(&mut aws, |line| again.see(line))?.success();
+        ok &= process::tee(&mut more, |line| again.see(line))?.success();
         counts.no_longer_ignored(again);
     }
     Ok(match (ok, counts.passed) {

@@ -24,6 +24,8 @@ use tests::{
     stage::{Running, Stage},
 };
 
+pub mod figures;
+
 /// The cluster's name.
 pub const CLUSTER: &str = "test";
 /// The class that AWS Load Balancer Controller serves.
@@ -85,8 +87,13 @@ pub fn options(identity: &str, settings: Settings) -> Options {
 impl Play {
     /// Three zones, five instances of which three are nodes, a class of AWS and nodePorts.
     pub async fn new(settings: &[(&str, &str)]) -> Self {
+        Self::with_instances(settings, 5).await
+    }
+
+    /// The same with so many instances.
+    pub async fn with_instances(settings: &[(&str, &str)], instances: usize) -> Self {
         let aws = start(settings).await;
-        let network = aws.network(3, 5).await.unwrap();
+        let network = aws.network(3, instances).await.unwrap();
         let tag = format!("kubernetes.io/cluster/{CLUSTER}");
         let pairs = [
             ("ResourceId.1", network.security_group.as_str()),
@@ -110,15 +117,21 @@ impl Play {
             }))
             .await;
         cluster.create(class(json!({}))).await;
-        for (number, instance) in network.instances.iter().enumerate().take(3) {
-            cluster
-                .create(node(&format!("n{number}"), &instance.provider_id))
-                .await;
-        }
-        Self {
+        let play = Self {
             stage,
             aws,
             network,
+        };
+        play.add_nodes(0..3).await;
+        play
+    }
+
+    /// These instances become nodes.
+    pub async fn add_nodes(&self, numbers: std::ops::Range<usize>) {
+        for number in numbers {
+            let instance = &self.network.instances[number];
+            let node = node(&format!("n{number}"), &instance.provider_id);
+            self.cluster().create(node).await;
         }
     }
 
@@ -198,9 +211,7 @@ impl Play {
 
     /// Calls to Elastic Load Balancing since they were forgotten.
     pub fn elb_calls(&self) -> usize {
-        let calls = self.aws.calls();
-        let elb = calls.iter().filter(|call| is_elb(&call.action));
-        elb.count()
+        figures::Tally::of(&self.aws.calls()).elb()
     }
 
     /// One describing call past the proxy: its body.
@@ -270,22 +281,6 @@ impl Play {
             .await;
         assert_eq!(groups.all("groupId"), [""; 0]);
     }
-}
-
-fn is_elb(action: &str) -> bool {
-    [
-        "LoadBalancer",
-        "Listener",
-        "Target",
-        "DescribeTags",
-        "AddTags",
-        "RemoveTags",
-        "SetSubnets",
-        "SetSecurityGroups",
-        "SetIpAddressType",
-    ]
-    .iter()
-    .any(|word| action.contains(word))
 }
 
 /// A Service of type LoadBalancer that AWS is to serve.
