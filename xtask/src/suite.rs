@@ -226,6 +226,9 @@ fn tests(root: &Path, counts: &mut Counts) -> anyhow::Result<Outcome> {
             (_, _) => &mut more,
         };
         more.args(["--", "--ignored"]);
+        if !real {
+            more.args(["--skip", "real::", "--skip", "lab::"]);
+        }
         if k8s::lab::available().is_err() {
             more.args(["--skip", "lab::", "--skip", "lab_"]); // "available" is another word
         }

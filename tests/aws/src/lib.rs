@@ -92,16 +92,6 @@ impl Play {
 
     /// The same with so many instances.
     pub async fn with_instances(settings: &[(&str, &str)], instances: usize) -> Self {
-        let aws = start(settings).await;
-        let network = aws.network(3, instances).await.unwrap();
-        let tag = format!("kubernetes.io/cluster/{CLUSTER}");
-        let pairs = [
-            ("ResourceId.1", network.security_group.as_str()),
-            ("Tag.1.Key", &tag),
-            ("Tag.1.Value", "owned"),
-        ];
-        let tagged = aws.query().call(Service::Ec2, "CreateTags", &pairs).await;
-        assert!(tagged.unwrap().status.is_success());
         let stage = Stage::bare_on_clock(Duration::from_secs(2)).await;
         let cluster = &stage.cluster;
         cluster
@@ -116,14 +106,29 @@ impl Play {
                 "metadata": {"name": "nodes"}, "spec": {"ports": ["30000-32767"]},
             }))
             .await;
-        cluster.create(class(json!({}))).await;
-        let play = Self {
+        let play = Self::on(stage, settings, instances).await;
+        play.add_nodes(0..3).await;
+        play
+    }
+
+    /// On a cluster that has the custom resources; it gets a class of AWS.
+    pub async fn on(stage: Stage, settings: &[(&str, &str)], instances: usize) -> Self {
+        let aws = start(settings).await;
+        let network = aws.network(3, instances).await.unwrap();
+        let tag = format!("kubernetes.io/cluster/{CLUSTER}");
+        let pairs = [
+            ("ResourceId.1", network.security_group.as_str()),
+            ("Tag.1.Key", &tag),
+            ("Tag.1.Value", "owned"),
+        ];
+        let tagged = aws.query().call(Service::Ec2, "CreateTags", &pairs).await;
+        assert!(tagged.unwrap().status.is_success());
+        stage.cluster.create(class(json!({}))).await;
+        Self {
             stage,
             aws,
             network,
-        };
-        play.add_nodes(0..3).await;
-        play
+        }
     }
 
     /// These instances become nodes.
