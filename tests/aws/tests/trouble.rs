@@ -208,3 +208,28 @@ async fn a_chosen_name_that_a_stranger_has_is_said_and_the_stranger_left_alone()
     assert_eq!(play.load_balancers().await, [strangers]);
     running.stop().await;
 }
+
+#[tokio::test]
+#[ignore = "moto: needs Python and PyPI"]
+async fn what_was_made_without_an_answer_goes_with_its_service() {
+    let play = Play::new(&[]).await;
+    for action in ["CreateTargetGroup", "CreateLoadBalancer", "CreateSecurityGroup"] {
+        play.aws.fault(Fault {
+            action,
+            nth: EVERY,
+            what: What::LoseReply,
+        });
+        let name = action.to_lowercase();
+        let running = play.controller("one");
+        play.cluster().create(service(&name, tcp(80))).await;
+        play.says(&name, "ProviderError").await;
+        // Before the provider looks again by itself.
+        play.cluster()
+            .delete("Service", &format!("default/{name}"))
+            .await;
+        play.gone(&name).await;
+        play.nothing_left().await;
+        play.aws.resume();
+        running.stop().await;
+    }
+}

@@ -218,19 +218,19 @@ impl Run {
             let Some(job) = self.stacks.next(self.now()) else {
                 break;
             };
-            self.pass(job, false);
+            self.pass(job);
         }
         if self.verify_due <= now {
             self.verify_due = now + self.settings.verify_interval;
             if self.running.len() < PASSES
                 && let Some(job) = self.stacks.verify()
             {
-                self.pass(job, true);
+                self.pass(job);
             }
         }
     }
 
-    fn pass(&mut self, job: Job, verify: bool) {
+    fn pass(&mut self, job: Job) {
         let services = job.members.iter().map(|order| order.request.key.clone());
         let endpoints: BTreeMap<ServiceKey, _> = services
             .map(|key| (key.clone(), self.slices.of(&key)))
@@ -239,7 +239,6 @@ impl Run {
             nodes: self.nodes.all(),
             endpoints,
             now: (self.seat.wall)(),
-            verify,
         };
         let cloud = self.cloud.clone();
         let place = Arc::clone(&self.place);
@@ -342,6 +341,9 @@ impl Run {
             Done::Failed(error) => {
                 let pause = self.stacks.failed(job, fastrand::f64(), now);
                 warn!(stack = job.stack, %error, "a pass over a load balancer failed; again in {pause:?}");
+                if job.verify {
+                    return; // it only looked: the Services are as they were
+                }
                 let told = words::failed(&error, job.members.is_empty());
                 let leaving = job.leaving.iter();
                 let leaving = leaving.filter(|order| order.request.wanted.is_none());
