@@ -17,7 +17,7 @@ use super::{
     no_arn,
 };
 use aws::{
-    seen,
+    names, seen,
     wanted::{IpAddressType, LoadBalancer, Scheme, SubnetMapping},
 };
 
@@ -72,7 +72,9 @@ impl Cloud {
         };
         let made = found.and_then(|found| convert::load_balancer(&found, wanted.tags.clone()));
         let made = made.ok_or_else(|| no_arn("a load balancer"))?;
-        self.is_really_made(&made).await?;
+        if !wanted.name.starts_with(names::GIVEN) {
+            self.is_really_made(&made).await?;
+        }
         self.note(Change::Created(Resource::LoadBalancer(made.clone())));
         // Creation has no word for it.
         if wanted.enforce_rules_on_private_link.is_some() && !groups.is_empty() {
@@ -83,7 +85,7 @@ impl Cloud {
     }
 
     /// AWS answers a creation with the one that is there when that has the same name and settings,
-    /// whosever it is, and leaves its tags. Users may choose names.
+    /// whosever it is, and leaves its tags. Of names that are chosen nobody knows whose they are.
     async fn is_really_made(&self, made: &seen::LoadBalancer) -> Result<(), Error> {
         let tags = match self.tags_of_one(&made.arn).await {
             // AWS does not know everywhere yet what it has just made.
