@@ -147,7 +147,8 @@ mod real {
         }
         until("some are made and not all", async || {
             let made = play.aws.counts();
-            made.get("CreateLoadBalancer").is_some_and(|made| *made >= 3)
+            made.get("CreateLoadBalancer")
+                .is_some_and(|made| *made >= 3)
         })
         .await;
         one.crash().await;
@@ -214,10 +215,11 @@ mod lab {
     /// The addresses of the ready pods, with port 8080.
     async fn pods(play: &Play) -> BTreeSet<String> {
         let slices = play.cluster().all("EndpointSlice").await;
-        let ours = slices.iter().filter(|slice| {
-            slice["metadata"]["labels"]["kubernetes.io/service-name"] == "web"
-        });
-        let endpoints = ours.flat_map(|slice| slice["endpoints"].as_array().cloned().unwrap_or_default());
+        let ours = slices
+            .iter()
+            .filter(|slice| slice["metadata"]["labels"]["kubernetes.io/service-name"] == "web");
+        let endpoints =
+            ours.flat_map(|slice| slice["endpoints"].as_array().cloned().unwrap_or_default());
         endpoints
             .filter(|endpoint| endpoint["conditions"]["ready"] == true)
             .map(|endpoint| format!("{}:8080", endpoint["addresses"][0].as_str().unwrap()))

@@ -213,7 +213,11 @@ async fn a_chosen_name_that_a_stranger_has_is_said_and_the_stranger_left_alone()
 #[ignore = "moto: needs Python and PyPI"]
 async fn what_was_made_without_an_answer_goes_with_its_service() {
     let play = Play::new(&[]).await;
-    for action in ["CreateTargetGroup", "CreateLoadBalancer", "CreateSecurityGroup"] {
+    for action in [
+        "CreateTargetGroup",
+        "CreateLoadBalancer",
+        "CreateSecurityGroup",
+    ] {
         play.aws.fault(Fault {
             action,
             nth: EVERY,
