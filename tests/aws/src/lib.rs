@@ -163,7 +163,7 @@ impl Play {
             .cluster()
             .until_service(name, "is ready", |service| reason(service) == "Ready")
             .await;
-        hostname(&service).unwrap_or_else(|| panic!("{name} is ready without a name"))
+        hostname(&service).unwrap_or_else(|| panic!("{name} is ready without a name: {service}"))
     }
 
     /// Waits until the Service says this, and returns the message.

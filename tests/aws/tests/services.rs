@@ -75,7 +75,15 @@ async fn another_type_takes_the_load_balancer_away() {
             hostname(o).is_none() && o["metadata"]["finalizers"].is_null()
         })
         .await;
-    assert!(service["spec"]["type"] == "ClusterIP");
+    assert_eq!(service["spec"]["type"], "ClusterIP");
+    assert!(service["status"]["conditions"].is_null(), "{service}");
     play.nothing_left().await;
+    cluster
+        .edit("Service", "default/web", |o| {
+            o["spec"]["type"] = json!("LoadBalancer");
+            o["spec"]["loadBalancerClass"] = json!(aws_tests::CLASS);
+        })
+        .await;
+    play.ready("web").await;
     play.fixed_point(running).await;
 }

@@ -225,7 +225,8 @@ impl Attempt<'_> {
             .find_foreign(&mut seen, wanted.adopt.as_deref())
             .await?;
         if let Some(arn) = &wanted.adopt
-            && let Some(there) = seen.foreign.iter().find(|there| there.arn == *arn)
+            && let mut all = seen.foreign.iter().chain(&seen.load_balancers)
+            && let Some(there) = all.find(|there| there.arn == *arn)
             && let Err(rejection) = aws::adoption::adoptable(&class, &wanted.stack, there)
         {
             return Ok(self.rejected(&rejection));
