@@ -159,7 +159,7 @@ impl Attempt<'_> {
     }
 
     async fn seen(&self) -> Result<Seen, Error> {
-        let age = match (self.job.failed, self.job.members.is_empty()) {
+        let age = match (self.job.failures > 0, self.job.members.is_empty()) {
             (true, true) => Duration::ZERO,
             (true, false) => self.place.resync.min(DOUBTED),
             (false, _) => self.place.resync,

@@ -278,7 +278,9 @@ impl Run {
                 warn!(%error, "the account cannot be listed; again in {pause:?}");
                 let told = words::failed(&error, false);
                 for order in self.held.values() {
-                    self.tell(order, told.clone());
+                    if words::is_told(&error, failures) {
+                        self.tell(order, told.clone());
+                    }
                 }
                 Listing::Due(Instant::now() + pause, failures.saturating_add(1))
             }
@@ -341,8 +343,8 @@ impl Run {
             Done::Failed(error) => {
                 let pause = self.stacks.failed(job, fastrand::f64(), now);
                 warn!(stack = job.stack, %error, "a pass over a load balancer failed; again in {pause:?}");
-                if job.verify {
-                    return; // it only looked: the Services are as they were
+                if job.verify || !words::is_told(&error, job.failures) {
+                    return; // the Services are as they were
                 }
                 let told = words::failed(&error, job.members.is_empty());
                 let leaving = job.leaving.iter();
