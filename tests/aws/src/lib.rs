@@ -13,16 +13,19 @@
 use std::{collections::BTreeMap, time::Duration};
 
 use aws_cloud::{Connect, Limit, Limits};
+use cluster::ControlPlane;
 use controller::shell::{
-    Options,
+    self, Options,
     aws::{Settings, provider},
 };
+use devapi::faults::Faults;
 use moto::{Aws, Network, Query, REGION, Service};
 use serde_json::{Value, json};
 use tests::{
     cluster::{Cluster, condition},
     stage::{Running, Stage},
 };
+use tower::Layer as _;
 
 pub mod figures;
 
@@ -129,6 +132,27 @@ impl Play {
             aws,
             network,
         }
+    }
+
+    /// On a real API server, for controllers that are whom `controllers` says.
+    pub async fn on_plane(plane: &ControlPlane, controllers: kube::Config) -> Self {
+        let faults = Faults::new(7);
+        let real = shell::client(controllers).unwrap();
+        let send = tower::service_fn(move |request| {
+            let real = real.clone();
+            async move { real.send(request).await }
+        });
+        let client = shell::client_over(faults.layer(send), "default");
+        let quiet = Duration::from_secs(3);
+        let cluster = Cluster::new(plane.client().await.unwrap(), quiet, false);
+        cluster.install().await;
+        let stage = Stage {
+            cluster,
+            faults,
+            client,
+            api: None,
+        };
+        Self::on(stage, &[], 5).await
     }
 
     /// These instances become nodes.

@@ -1,6 +1,7 @@
 //! Every Service of `examples/aws`, which `docs/aws.md` shows, by a whole controller in an AWS: each is
 //! served, and AWS has what it asks for. Ids that the examples make up become those of the network.
 
+#![cfg(test)]
 #![allow(
     clippy::unwrap_used,
     clippy::expect_used,
@@ -8,6 +9,9 @@
     clippy::indexing_slicing,
     reason = "test code: a broken assumption must end the test"
 )]
+
+#[path = "../../cluster/tests/common/mod.rs"]
+mod common;
 
 use std::{fs, path::Path};
 
@@ -210,7 +214,24 @@ async fn rules(play: &Play, name: &str) -> String {
 #[tokio::test]
 #[ignore = "moto: needs Python and PyPI"]
 async fn every_example_is_served_as_it_asks() {
-    let play = Play::new(&[]).await;
+    every_example(&Play::new(&[]).await).await;
+}
+
+mod real {
+    use super::*;
+
+    #[tokio::test]
+    #[ignore = "real Kubernetes and moto: cargo xtask test"]
+    async fn every_example_is_served_as_it_asks() {
+        let real = common::real(cluster::Options::default()).await;
+        let config = real.plane.config().await.unwrap();
+        let play = Play::on_plane(&real.plane, config).await;
+        play.add_nodes(0..3).await;
+        every_example(&play).await;
+    }
+}
+
+async fn every_example(play: &Play) {
     for class in objects(&read("examples/aws/classes.yaml")) {
         // The play has one of that name and that class already.
         if class["spec"]["className"] != aws_tests::CLASS {
@@ -220,7 +241,7 @@ async fn every_example_is_served_as_it_asks() {
             play.cluster().create(class).await;
         }
     }
-    let services = examples(&play).await;
+    let services = examples(play).await;
     play.cluster()
         .edit("Node", "n0", |node| {
             node["metadata"]["labels"]["topology.kubernetes.io/zone"] = json!("eu-central-1a");
@@ -237,20 +258,20 @@ async fn every_example_is_served_as_it_asks() {
     }
 
     has(
-        &there(&play, "public").await.load_balancer,
+        &there(play, "public").await.load_balancer,
         &["<Scheme>internet-facing<"],
     );
-    let nodes = there(&play, "nodes").await;
+    let nodes = there(play, "nodes").await;
     has(&nodes.load_balancer, &["<Scheme>internal<"]);
     has(&nodes.groups, &["<TargetType>instance<"]);
     assert_eq!(play.targets(&nodes.group_arns[0]).await.len(), 3);
 
-    let dns = there(&play, "dns").await;
+    let dns = there(play, "dns").await;
     has(&dns.listeners, &["<Protocol>TCP_UDP<", "<Port>53<"]);
     has(&dns.groups, &["<Protocol>TCP_UDP<", "<TargetType>ip<"]);
     assert_eq!(dns.group_arns.len(), 1);
 
-    let tls = there(&play, "tls").await;
+    let tls = there(play, "tls").await;
     has(
         &tls.listeners,
         &[
@@ -262,15 +283,15 @@ async fn every_example_is_served_as_it_asks() {
         ],
     );
     has(
-        &there(&play, "tls-to-pods").await.groups,
+        &there(play, "tls-to-pods").await.groups,
         &["<Protocol>TLS<"],
     );
 
-    let proxied = there(&play, "proxy-protocol").await;
-    let attributes = group_attributes(&play, &proxied.group_arns[0]).await;
+    let proxied = there(play, "proxy-protocol").await;
+    let attributes = group_attributes(play, &proxied.group_arns[0]).await;
     assert_eq!(value_of(&attributes, "proxy_protocol_v2.enabled"), "true");
 
-    let checked = there(&play, "checked").await;
+    let checked = there(play, "checked").await;
     has(
         &checked.groups,
         &[
@@ -287,7 +308,7 @@ async fn every_example_is_served_as_it_asks() {
     let local = play.cluster().service("local").await;
     let port = local["spec"]["healthCheckNodePort"].as_u64().unwrap();
     has(
-        &there(&play, "local").await.groups,
+        &there(play, "local").await.groups,
         &[
             "<HealthCheckProtocol>HTTP<",
             "<HealthCheckPath>/healthz<",
@@ -298,29 +319,29 @@ async fn every_example_is_served_as_it_asks() {
     let [a, b, c] = play.network.subnets.as_slice() else {
         panic!("three zones")
     };
-    let subnets = there(&play, "subnets").await.load_balancer;
+    let subnets = there(play, "subnets").await.load_balancer;
     has(&subnets, &[&a.id, &b.id]);
     assert!(!subnets.contains(&c.id));
     has(&nodes.load_balancer, &[&a.id, &b.id, &c.id]);
     has(
-        &there(&play, "elastic-ips").await.load_balancer,
+        &there(play, "elastic-ips").await.load_balancer,
         &["<AllocationId>eipalloc-"],
     );
     has(
-        &there(&play, "private-addresses").await.load_balancer,
+        &there(play, "private-addresses").await.load_balancer,
         &[
             "<PrivateIPv4Address>10.0.0.10<",
             "<PrivateIPv4Address>10.0.1.10<",
         ],
     );
-    let dualstack = there(&play, "dualstack").await.load_balancer;
+    let dualstack = there(play, "dualstack").await.load_balancer;
     has(&dualstack, &["<IpAddressType>dualstack<"]);
     has(
-        &there(&play, "ipv6-addresses").await.load_balancer,
+        &there(play, "ipv6-addresses").await.load_balancer,
         &["<IpAddressType>dualstack<", "::10<"],
     );
 
-    let attributes = there(&play, "attributes").await;
+    let attributes = there(play, "attributes").await;
     for (key, value) in [
         ("load_balancing.cross_zone.enabled", "false"),
         ("deletion_protection.enabled", "true"),
@@ -333,7 +354,7 @@ async fn every_example_is_served_as_it_asks() {
     }
     let mut delays = vec![];
     for group in &attributes.group_arns {
-        let text = group_attributes(&play, group).await;
+        let text = group_attributes(play, group).await;
         delays.push(value_of(&text, "deregistration_delay.timeout_seconds"));
         let termination = "deregistration_delay.connection_termination.enabled";
         assert_eq!(value_of(&text, termination), "true");
@@ -342,38 +363,38 @@ async fn every_example_is_served_as_it_asks() {
     assert_eq!(delays, ["5", "60"]);
 
     has(
-        &rules(&play, "limited").await,
+        &rules(play, "limited").await,
         &["192.0.2.0/24", "<prefixListId>pl-", "<ipProtocol>icmp<"],
     );
-    let own = there(&play, "own-security-groups").await.load_balancer;
+    let own = there(play, "own-security-groups").await.load_balancer;
     has(&own, &[&play.network.security_group]);
     assert!(
-        !rules(&play, "own-security-groups")
+        !rules(play, "own-security-groups")
             .await
             .contains("<groupId>")
     );
 
-    let tagged = there(&play, "tagged").await.tags;
+    let tagged = there(play, "tagged").await.tags;
     assert_eq!(value_of(&tagged, "team"), "shop");
     assert_eq!(value_of(&tagged, "cost-center"), "platform");
     assert_eq!(value_of(&tagged, "portolan.dev/cluster"), "test");
     assert_eq!(value_of(&tagged, "service.k8s.aws/stack"), "default/tagged");
 
-    let some = there(&play, "some-nodes").await;
+    let some = there(play, "some-nodes").await;
     assert_eq!(play.targets(&some.group_arns[0]).await.len(), 1);
 
     let (web, mail) = (
-        there(&play, "shared-web").await,
-        there(&play, "shared-mail").await,
+        there(play, "shared-web").await,
+        there(play, "shared-mail").await,
     );
     assert_eq!(web.arn, mail.arn);
     assert_eq!(web.group_arns.len(), 2);
     has(
-        &there(&play, "adopting").await.load_balancer,
+        &there(play, "adopting").await.load_balancer,
         &["<LoadBalancerName>edge<"],
     );
     has(
-        &there(&play, "kept").await.load_balancer,
+        &there(play, "kept").await.load_balancer,
         &["<LoadBalancerName>shop<"],
     );
 

@@ -20,41 +20,9 @@ use std::{collections::BTreeSet, time::Duration};
 use aws_tests::{CLASS, CLUSTER, Play, annotated, hostname, options, service, tcp};
 use cluster::{ControlPlane, Lab, LabOptions, Options};
 use controller::shell::{self, Election};
-use devapi::faults::Faults;
 use kube::Client;
 use serde_json::{Value, json};
-use tests::{
-    cluster::Cluster,
-    stage::{Running, Stage},
-};
-use tower::Layer as _;
-
-/// How long nothing may be written before the cluster counts as settled.
-const QUIET: Duration = Duration::from_secs(3);
-
-/// A client through faults that are none, so that what it sends is logged.
-fn through(faults: &Faults, config: kube::Config) -> Client {
-    let real = shell::client(config).unwrap();
-    let send = tower::service_fn(move |request| {
-        let real = real.clone();
-        async move { real.send(request).await }
-    });
-    shell::client_over(faults.layer(send), "default")
-}
-
-async fn play_on(plane: &ControlPlane, controllers: kube::Config) -> Play {
-    let faults = Faults::new(7);
-    let client = through(&faults, controllers);
-    let cluster = Cluster::new(plane.client().await.unwrap(), QUIET, false);
-    cluster.install().await;
-    let stage = Stage {
-        cluster,
-        faults,
-        client,
-        api: None,
-    };
-    Play::on(stage, &[], 5).await
-}
+use tests::stage::Running;
 
 /// With a lease, so that one of several leads.
 fn campaign(play: &Play, client: Client, identity: &str, namespace: &str) -> Running {
@@ -86,7 +54,7 @@ mod real {
     #[ignore = "real Kubernetes and moto: cargo xtask test"]
     async fn a_service_comes_changes_its_type_and_goes() {
         let real = common::real(Options::default()).await;
-        let play = play_on(&real.plane, real.plane.config().await.unwrap()).await;
+        let play = Play::on_plane(&real.plane, real.plane.config().await.unwrap()).await;
         play.add_nodes(0..3).await;
         let running = play.controller("one");
         play.cluster().create(service("web", tcp(80))).await;
@@ -134,7 +102,7 @@ mod real {
     #[ignore = "real Kubernetes and moto: cargo xtask test"]
     async fn a_hand_over_in_the_middle_loses_and_doubles_nothing() {
         let real = common::real(Options::default()).await;
-        let play = play_on(&real.plane, real.plane.config().await.unwrap()).await;
+        let play = Play::on_plane(&real.plane, real.plane.config().await.unwrap()).await;
         play.add_nodes(0..3).await;
         let client = || play.stage.client.clone();
         let mut one = campaign(&play, client(), "one", "default");
@@ -182,7 +150,7 @@ mod real {
             .await
             .unwrap();
         let config = plane.config_as(&token).await.unwrap();
-        let play = play_on(plane, config).await;
+        let play = Play::on_plane(plane, config).await;
         play.add_nodes(0..3).await;
         let running = campaign(&play, play.stage.client.clone(), "one", chart::NAMESPACE);
         play.cluster().create(service("web", tcp(80))).await;
@@ -250,7 +218,7 @@ mod lab {
             Err(error) => panic!("NOT RUN: {error:#}"),
         };
         let plane = lab.plane();
-        let play = play_on(plane, plane.config().await.unwrap()).await;
+        let play = Play::on_plane(plane, plane.config().await.unwrap()).await;
         let deployment: Value = json!({
             "apiVersion": "apps/v1", "kind": "Deployment",
             "metadata": {"namespace": "default", "name": "web"},
