@@ -69,6 +69,8 @@ struct Run {
     /// When a change of nodes is passed on.
     nodes_due: Option<Instant>,
     verify_due: Instant,
+    /// One is compared closely: it may wait long for its budget, and the others must not.
+    verifying: bool,
     resync_due: Instant,
     forgot: Instant,
     running: FuturesUnordered<BoxFuture<'static, Finished>>,
@@ -101,6 +103,7 @@ pub(super) async fn run(settings: Settings, seat: Seat, figures: Arc<Published>)
             resync: settings.resync,
         }),
         verify_due: started + settings.verify_interval,
+        verifying: false,
         resync_due: started + settings.resync,
         forgot: started,
         settings,
@@ -223,8 +226,10 @@ impl Run {
         if self.verify_due <= now {
             self.verify_due = now + self.settings.verify_interval;
             if self.running.len() < PASSES
+                && !self.verifying
                 && let Some(job) = self.stacks.verify()
             {
+                self.verifying = true;
                 self.pass(job);
             }
         }
@@ -306,6 +311,7 @@ impl Run {
 
     fn end(&mut self, job: &Job, done: Done) {
         let now = self.now();
+        self.verifying &= !job.verify;
         match done {
             Done::Dropped => {
                 let _pause = self.stacks.failed(job, fastrand::f64(), now);
