@@ -22,21 +22,40 @@ const WITHOUT_AWS: &str = "this build cannot talk to AWS: use the released image
 /// Which cluster, and which account.
 #[derive(Args)]
 pub(crate) struct AccountArguments {
-    /// The cluster's name, as names and tags in AWS have it.
-    #[arg(long, value_name = "NAME")]
-    cluster_name: Option<String>,
+    #[command(flatten)]
+    place: Place,
     /// Which kubeconfig; without it $KUBECONFIG, ~/.kube/config or the Pod's service account.
     #[arg(long, value_name = "PATH")]
     kubeconfig: Option<PathBuf>,
     /// Which context of the kubeconfig; without it the current one.
     #[arg(long)]
     context: Option<String>,
+}
+
+/// Where in AWS, and for which cluster.
+#[derive(Args)]
+pub(crate) struct Place {
+    /// The cluster's name, as names and tags in AWS have it.
+    #[arg(long, value_name = "NAME")]
+    pub(crate) cluster_name: Option<String>,
     /// The region; without it that of the environment, the profile or the instance.
     #[arg(long, value_name = "REGION")]
     aws_region: Option<String>,
     /// The VPC; without it the one that the instance is in.
     #[arg(long, value_name = "ID")]
     aws_vpc_id: Option<String>,
+}
+
+impl Place {
+    /// How to get there; `None` without a cluster's name.
+    #[cfg(feature = "aws")]
+    pub(crate) fn connect(self) -> Option<aws_cloud::Connect> {
+        Some(aws_cloud::Connect {
+            region: self.aws_region,
+            vpc: self.aws_vpc_id,
+            ..aws_cloud::Connect::new(self.cluster_name?)
+        })
+    }
 }
 
 /// How something is printed.

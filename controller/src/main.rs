@@ -66,18 +66,11 @@ struct ControllerArguments {
     log_format: LogFormat,
 }
 
-/// What serves LoadBalancerClasses with spec.aws.
+/// What serves LoadBalancerClasses with spec.aws; without a cluster's name nothing does.
 #[derive(Args)]
 struct AwsArguments {
-    /// The cluster's name, part of names and tags in AWS; without it AWS is not served.
-    #[arg(long, value_name = "NAME")]
-    cluster_name: Option<String>,
-    /// Where load balancers are made; without it the region of AWS's own configuration.
-    #[arg(long, value_name = "REGION")]
-    aws_region: Option<String>,
-    /// The cluster's VPC; without it that of the instance that this runs on.
-    #[arg(long, value_name = "VPC")]
-    aws_vpc_id: Option<String>,
+    #[command(flatten)]
+    place: cli::Place,
     /// A load balancer that nothing has changed about is compared with AWS every so many seconds, one
     /// after the other.
     #[arg(long, default_value_t = 5, value_name = "SECONDS", value_parser = clap::value_parser!(u64).range(1..))]
@@ -90,13 +83,8 @@ struct AwsArguments {
 impl AwsArguments {
     #[cfg(feature = "aws")]
     fn provider(self) -> Result<Option<shell::Provider>> {
-        let Some(cluster) = self.cluster_name else {
+        let Some(connect) = self.place.connect() else {
             return Ok(None);
-        };
-        let connect = aws_cloud::Connect {
-            region: self.aws_region,
-            vpc: self.aws_vpc_id,
-            ..aws_cloud::Connect::new(cluster)
         };
         Ok(Some(shell::aws::provider(shell::aws::Settings {
             verify_interval: std::time::Duration::from_secs(self.aws_verify_seconds),
@@ -108,7 +96,7 @@ impl AwsArguments {
     #[cfg(not(feature = "aws"))]
     fn provider(self) -> Result<Option<shell::Provider>> {
         anyhow::ensure!(
-            self.cluster_name.is_none(),
+            self.place.cluster_name.is_none(),
             "this portolan was built without AWS: build it with --features aws, or leave out \
              --cluster-name"
         );

@@ -1,7 +1,7 @@
 //! Connections of commands that look at a cluster and an account.
 
 use anyhow::{Context as _, Result};
-use aws_cloud::{Cloud, Connect};
+use aws_cloud::Cloud;
 use controller::shell;
 use kube::Client;
 
@@ -9,19 +9,14 @@ use super::AccountArguments;
 
 /// A client of the API server, the namespace of its context, and the account.
 pub(super) async fn connect(arguments: AccountArguments) -> Result<(Client, String, Cloud)> {
-    let cluster = arguments.cluster_name.context(
+    let place = arguments.place.connect().context(
         "give --cluster-name, the same as the controller's: names and tags in AWS have it",
     )?;
     let config = crate::config(arguments.kubeconfig, arguments.context).await?;
     let namespace = config.default_namespace.clone();
     let client = shell::client(config).context("cannot make a client for the API server")?;
-    let cloud = Cloud::connect(Connect {
-        region: arguments.aws_region,
-        vpc: arguments.aws_vpc_id,
-        ..Connect::new(cluster)
-    })
-    .await
-    .context("cannot connect to AWS")?;
+    let cloud = Cloud::connect(place).await;
+    let cloud = cloud.context("cannot connect to AWS")?;
     Ok((client, namespace, cloud))
 }
 

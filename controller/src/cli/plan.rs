@@ -92,7 +92,7 @@ fn offline(arguments: PlanArguments) -> Result<Report> {
     };
     let given = Given {
         network,
-        cluster: arguments.account.cluster_name,
+        cluster: arguments.account.place.cluster_name,
         namespace: arguments.namespace,
     };
     offline::plan(manifests, given).map_err(|rejection| anyhow::anyhow!(rejection.message))

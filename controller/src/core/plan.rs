@@ -132,17 +132,6 @@ pub struct Facts<'a> {
     pub now: i64,
 }
 
-/// What of a load balancer of ours decides defaults.
-pub fn existing(seen: &Seen) -> Option<Existing> {
-    let there = seen.load_balancers.first()?;
-    let subnets = there.subnets.iter();
-    Some(Existing {
-        scheme: there.scheme,
-        subnets: subnets.map(|mapping| mapping.subnet.clone()).collect(),
-        has_security_groups: !there.security_groups.is_empty(),
-    })
-}
-
 /// What is wanted for `members`, oldest first, and the steps to it; and who of them gets nothing of
 /// it.
 ///

@@ -9,7 +9,10 @@ use std::{
 use ipnet::{IpNet, Ipv4Net, Ipv6Net};
 use model::{Family, Labels, Protocol, ServiceKey, Uid};
 
-use crate::wanted::{Rule, Scheme, TargetType};
+use crate::{
+    seen::Seen,
+    wanted::{Rule, Scheme, TargetType},
+};
 
 /// Everything one load balancer depends on.
 #[derive(Clone, Copy, Debug)]
@@ -39,6 +42,20 @@ pub struct Existing {
     pub subnets: Vec<String>,
     /// Whether it has security groups: one made without can never get any.
     pub has_security_groups: bool,
+}
+
+impl Existing {
+    /// Of what is seen of a stack.
+    #[must_use]
+    pub fn of(seen: &Seen) -> Option<Self> {
+        let there = seen.load_balancers.first()?;
+        let subnets = there.subnets.iter();
+        Some(Self {
+            scheme: there.scheme,
+            subnets: subnets.map(|mapping| mapping.subnet.clone()).collect(),
+            has_security_groups: !there.security_groups.is_empty(),
+        })
+    }
 }
 
 /// A LoadBalancerClass with `spec.aws`, and the cluster it is in.

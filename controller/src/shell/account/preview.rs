@@ -7,6 +7,7 @@ use aws::{
     annotations,
     desired::is_retained,
     diff::{OnDelete, teardown},
+    input::Existing,
 };
 use aws_cloud::{Cloud, Depth};
 use kube::Client;
@@ -101,7 +102,7 @@ async fn serve(
         .network(cloud.vpc(), &class.node_security_groups)
         .await?;
     let mut seen = cloud.account(Duration::ZERO).await?.seen(stack);
-    let existing = plan::existing(&seen);
+    let existing = Existing::of(&seen);
     let request = oldest.record.cloud.as_deref();
     let request = request.and_then(|service| annotations::request(service, class).ok());
     let adopt = request.and_then(|request| request.adopt);

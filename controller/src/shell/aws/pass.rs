@@ -170,21 +170,19 @@ impl Attempt<'_> {
     /// Nobody wants it any longer.
     async fn leave(&self) -> Result<Through, Error> {
         let mut seen = self.seen().await?;
-        let services = self.job.leaving.iter().map(|order| &*order.request.service);
+        let mut services = self.job.leaving.iter().map(|order| &*order.request.service);
         let adopted = services
             .clone()
             .find_map(|service| service.annotations.get(aws::annotations::ADOPT));
         let adopted = adopted.map(|arn| arn.trim());
         self.cloud.find_foreign(&mut seen, adopted).await?;
-        let mut services = services;
         let on_delete = match services.any(|service| aws::desired::is_retained(service, &seen)) {
             true => OnDelete::Retain,
             false => OnDelete::Delete,
         };
         self.cloud.look(&mut seen, Depth::Usual).await?;
         let plan = teardown(&seen, on_delete);
-        let (made, waits) = self.apply(&plan).await?;
-        drop(made);
+        let (_made, waits) = self.apply(&plan).await?;
         let told = match (plan.warnings.first(), waits.is_empty()) {
             (Some(blocked), _) => Some((Reason::DeletionBlocked, blocked.clone())),
             (None, false) => Some((Reason::Provisioning, words::waits(&waits, &seen))),
@@ -359,13 +357,7 @@ impl Attempt<'_> {
         let services: Vec<Service> = members
             .map(|order| Service::clone(&order.request.service))
             .collect();
-        let existing = seen.load_balancers.first().map(|there| Existing {
-            scheme: there.scheme,
-            subnets: (there.subnets.iter())
-                .map(|mapping| mapping.subnet.clone())
-                .collect(),
-            has_security_groups: !there.security_groups.is_empty(),
-        });
+        let existing = Existing::of(seen);
         aws::desired(&Input {
             class,
             services: &services,

@@ -218,12 +218,16 @@ pub(super) fn elb_tags(tags: &Tags) -> Vec<elb::Tag> {
         .collect()
 }
 
+/// Tags or attributes, as far as they have a key.
+pub(super) fn pairs<'a>(
+    all: impl Iterator<Item = (Option<&'a str>, Option<&'a str>)>,
+) -> BTreeMap<String, String> {
+    all.filter_map(|(key, value)| Some((key?.to_owned(), value.unwrap_or_default().to_owned())))
+        .collect()
+}
+
 pub(super) fn tags_of_elb(tags: &[elb::Tag]) -> Tags {
-    let pair = |tag: &elb::Tag| {
-        let value = tag.value().unwrap_or_default();
-        Some((tag.key()?.to_owned(), value.to_owned()))
-    };
-    tags.iter().filter_map(pair).collect()
+    pairs(tags.iter().map(|tag| (tag.key(), tag.value())))
 }
 
 pub(super) fn ec2_tags(tags: &Tags) -> Vec<ec2::Tag> {
@@ -233,11 +237,7 @@ pub(super) fn ec2_tags(tags: &Tags) -> Vec<ec2::Tag> {
 }
 
 pub(super) fn tags_of_ec2(tags: &[ec2::Tag]) -> Tags {
-    let pair = |tag: &ec2::Tag| {
-        let value = tag.value().unwrap_or_default();
-        Some((tag.key()?.to_owned(), value.to_owned()))
-    };
-    tags.iter().filter_map(pair).collect()
+    pairs(tags.iter().map(|tag| (tag.key(), tag.value())))
 }
 
 pub(super) fn security_group(found: &ec2::SecurityGroup) -> Option<seen::SecurityGroup> {

@@ -28,7 +28,7 @@ const TAGS_AT_ONCE: usize = 20;
 /// and as many target groups that is 100 calls an hour.
 const TAGS_AGE: Duration = Duration::from_secs(3600);
 /// No listing is longer: 400 000 resources. An endpoint that pages in circles ends here.
-pub(super) const PAGES: usize = 1000;
+const PAGES: usize = 1000;
 
 impl Cloud {
     /// The account, as of `max_age` ago at the most. Many may ask at once: one lists.
@@ -127,9 +127,7 @@ impl Cloud {
         &self,
         arns: &[String],
     ) -> Result<Vec<LoadBalancer>, Error> {
-        let mut all = Vec::new();
-        let mut marker = None;
-        for _ in 0..PAGES {
+        pages(Operation::DescribeLoadBalancers, |marker| async move {
             let page = self
                 .call(Operation::DescribeLoadBalancers, || {
                     let call = self.inner.elb.describe_load_balancers();
@@ -142,32 +140,22 @@ impl Cloud {
                     call.send()
                 })
                 .await?;
-            all.extend(page.load_balancers.unwrap_or_default());
-            marker = page.next_marker.filter(|marker| !marker.is_empty());
-            if marker.is_none() {
-                return Ok(all);
-            }
-        }
-        Err(endless(Operation::DescribeLoadBalancers))
+            Ok((page.load_balancers, page.next_marker))
+        })
+        .await
     }
 
     async fn describe_target_groups(&self) -> Result<Vec<TargetGroup>, Error> {
-        let mut all = Vec::new();
-        let mut marker = None;
-        for _ in 0..PAGES {
+        pages(Operation::DescribeTargetGroups, |marker| async move {
             let page = self
                 .call(Operation::DescribeTargetGroups, || {
                     let call = self.inner.elb.describe_target_groups();
                     call.page_size(PAGE).set_marker(marker.clone()).send()
                 })
                 .await?;
-            all.extend(page.target_groups.unwrap_or_default());
-            marker = page.next_marker.filter(|marker| !marker.is_empty());
-            if marker.is_none() {
-                return Ok(all);
-            }
-        }
-        Err(endless(Operation::DescribeTargetGroups))
+            Ok((page.target_groups, page.next_marker))
+        })
+        .await
     }
 
     /// Tags of all these, from memory as far as it is young enough. What has been deleted meanwhile
@@ -265,9 +253,7 @@ impl Cloud {
         &self,
         filters: &[Filter],
     ) -> Result<Vec<SecurityGroup>, Error> {
-        let mut all = Vec::new();
-        let mut token = None;
-        for _ in 0..PAGES {
+        pages(Operation::DescribeSecurityGroups, |token| async move {
             let page = self
                 .call(Operation::DescribeSecurityGroups, || {
                     let call = self.inner.ec2.describe_security_groups();
@@ -277,13 +263,9 @@ impl Cloud {
                         .send()
                 })
                 .await?;
-            all.extend(page.security_groups.unwrap_or_default());
-            token = page.next_token.filter(|token| !token.is_empty());
-            if token.is_none() {
-                return Ok(all);
-            }
-        }
-        Err(endless(Operation::DescribeSecurityGroups))
+            Ok((page.security_groups, page.next_token))
+        })
+        .await
     }
 }
 
@@ -291,8 +273,25 @@ pub(super) fn filter(name: &str, value: &str) -> Filter {
     Filter::builder().name(name).values(value).build()
 }
 
-pub(super) fn endless(operation: Operation) -> Error {
-    Error::Invalid {
-        message: format!("{} has more than {PAGES} pages", operation.name()),
+/// All pages of a listing: `page` has the word that leads to it and answers with the word that leads to
+/// the next.
+pub(super) async fn pages<T, F>(
+    operation: Operation,
+    page: impl Fn(Option<String>) -> F,
+) -> Result<Vec<T>, Error>
+where
+    F: Future<Output = Result<(Option<Vec<T>>, Option<String>), Error>>,
+{
+    let (mut all, mut next) = (Vec::new(), None);
+    for _ in 0..PAGES {
+        let (more, after) = page(next).await?;
+        all.extend(more.unwrap_or_default());
+        next = after.filter(|word| !word.is_empty());
+        if next.is_none() {
+            return Ok(all);
+        }
     }
+    Err(Error::Invalid {
+        message: format!("{} has more than {PAGES} pages", operation.name()),
+    })
 }

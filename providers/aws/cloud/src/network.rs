@@ -13,7 +13,7 @@ use tokio::sync::Semaphore;
 
 use super::{
     Cloud, Error, Operation, convert,
-    listing::{EC2_PAGE, PAGES, endless, filter},
+    listing::{EC2_PAGE, filter, pages},
 };
 use aws::{input, wanted::Source};
 
@@ -181,9 +181,7 @@ impl Cloud {
     }
 
     async fn describe_subnets(&self, vpc: &str) -> Result<Vec<Subnet>, Error> {
-        let mut all = Vec::new();
-        let mut token = None;
-        for _ in 0..PAGES {
+        pages(Operation::DescribeSubnets, |token| async move {
             let page = self
                 .call(Operation::DescribeSubnets, || {
                     let call = self.inner.ec2.describe_subnets();
@@ -193,19 +191,13 @@ impl Cloud {
                         .send()
                 })
                 .await?;
-            all.extend(page.subnets.unwrap_or_default());
-            token = page.next_token.filter(|token| !token.is_empty());
-            if token.is_none() {
-                return Ok(all);
-            }
-        }
-        Err(endless(Operation::DescribeSubnets))
+            Ok((page.subnets, page.next_token))
+        })
+        .await
     }
 
     async fn describe_route_tables(&self, vpc: &str) -> Result<Vec<RouteTable>, Error> {
-        let mut all = Vec::new();
-        let mut token = None;
-        for _ in 0..PAGES {
+        pages(Operation::DescribeRouteTables, |token| async move {
             let page = self
                 .call(Operation::DescribeRouteTables, || {
                     let call = self.inner.ec2.describe_route_tables();
@@ -216,13 +208,9 @@ impl Cloud {
                         .send()
                 })
                 .await?;
-            all.extend(page.route_tables.unwrap_or_default());
-            token = page.next_token.filter(|token| !token.is_empty());
-            if token.is_none() {
-                return Ok(all);
-            }
-        }
-        Err(endless(Operation::DescribeRouteTables))
+            Ok((page.route_tables, page.next_token))
+        })
+        .await
     }
 }
 

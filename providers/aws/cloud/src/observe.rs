@@ -7,12 +7,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use aws_sdk_elasticloadbalancingv2::types::Listener;
 
-use super::{
-    Cloud, Error, Operation,
-    account::Change,
-    convert,
-    listing::{PAGES, endless},
-};
+use super::{Cloud, Error, Operation, account::Change, convert, listing::pages};
 use aws::{
     seen::{self, Health, LoadBalancerDetails, Seen, TargetGroupDetails},
     wanted::{Protocol, Target},
@@ -157,11 +152,8 @@ impl Cloud {
                     call.load_balancer_arn(&there.arn).send()
                 })
                 .await?;
-            let attributes = found.attributes().iter().filter_map(|attribute| {
-                let value = attribute.value().unwrap_or_default();
-                Some((attribute.key()?.to_owned(), value.to_owned()))
-            });
-            details.attributes = attributes.collect();
+            let attributes = found.attributes().iter();
+            details.attributes = convert::pairs(attributes.map(|each| (each.key(), each.value())));
         }
         for found in self.describe_listeners(&there.arn).await? {
             let Some((port, mut listener)) = convert::listener(&found) else {
@@ -182,22 +174,16 @@ impl Cloud {
     }
 
     pub(super) async fn describe_listeners(&self, arn: &str) -> Result<Vec<Listener>, Error> {
-        let mut all = Vec::new();
-        let mut marker = None;
-        for _ in 0..PAGES {
+        pages(Operation::DescribeListeners, |marker| async move {
             let page = self
                 .call(Operation::DescribeListeners, || {
                     let call = self.inner.elb.describe_listeners().load_balancer_arn(arn);
                     call.set_marker(marker.clone()).send()
                 })
                 .await?;
-            all.extend(page.listeners.unwrap_or_default());
-            marker = page.next_marker.filter(|marker| !marker.is_empty());
-            if marker.is_none() {
-                return Ok(all);
-            }
-        }
-        Err(endless(Operation::DescribeListeners))
+            Ok((page.listeners, page.next_marker))
+        })
+        .await
     }
 
     async fn look_at_listener(
@@ -222,36 +208,32 @@ impl Cloud {
                     call.listener_arn(&listener.arn).send()
                 })
                 .await?;
-            let attributes = found.attributes().iter().filter_map(|attribute| {
-                let value = attribute.value().unwrap_or_default();
-                Some((attribute.key()?.to_owned(), value.to_owned()))
-            });
-            listener.attributes = Some(attributes.collect());
+            let attributes = found.attributes().iter();
+            listener.attributes = Some(convert::pairs(
+                attributes.map(|each| (each.key(), each.value())),
+            ));
         }
         Ok(())
     }
 
     /// All certificates of a listener, the default among them.
     async fn certificates(&self, listener: &str) -> Result<Vec<String>, Error> {
-        let mut all = Vec::new();
-        let mut marker = None;
-        for _ in 0..PAGES {
-            let page = self
-                .call(Operation::DescribeListenerCertificates, || {
-                    let call = self.inner.elb.describe_listener_certificates();
-                    call.listener_arn(listener)
-                        .set_marker(marker.clone())
-                        .send()
-                })
-                .await?;
-            let certificates = page.certificates().iter();
-            all.extend(certificates.filter_map(|found| Some(found.certificate_arn()?.to_owned())));
-            marker = page.next_marker.filter(|marker| !marker.is_empty());
-            if marker.is_none() {
-                return Ok(all);
-            }
-        }
-        Err(endless(Operation::DescribeListenerCertificates))
+        let all = pages(
+            Operation::DescribeListenerCertificates,
+            |marker| async move {
+                let page = self
+                    .call(Operation::DescribeListenerCertificates, || {
+                        let call = self.inner.elb.describe_listener_certificates();
+                        call.listener_arn(listener)
+                            .set_marker(marker.clone())
+                            .send()
+                    })
+                    .await?;
+                Ok((page.certificates, page.next_marker))
+            },
+        );
+        let all = all.await?.into_iter();
+        Ok(all.filter_map(|found| found.certificate_arn).collect())
     }
 
     async fn look_at_target_group(&self, arn: &str) -> Result<TargetGroupDetails, Error> {
@@ -261,12 +243,9 @@ impl Cloud {
                 call.target_group_arn(arn).send()
             })
             .await?;
-        let attributes = found.attributes().iter().filter_map(|attribute| {
-            let value = attribute.value().unwrap_or_default();
-            Some((attribute.key()?.to_owned(), value.to_owned()))
-        });
+        let attributes = found.attributes().iter();
         Ok(TargetGroupDetails {
-            attributes: attributes.collect(),
+            attributes: convert::pairs(attributes.map(|each| (each.key(), each.value()))),
             targets: self.health(arn).await?,
         })
     }
