@@ -260,6 +260,21 @@ impl Play {
         reply
     }
 
+    /// The ARN of a load balancer that somebody else makes, of this name and with this tag.
+    pub async fn stranger(&self, name: &str, tag: Option<(&str, &str)>) -> String {
+        let mut parameters = vec![
+            ("Name", name),
+            ("Type", "network"),
+            ("Scheme", "internal"),
+            ("Subnets.member.1", &self.network.subnets[0].id),
+        ];
+        if let Some((key, value)) = tag {
+            parameters.extend([("Tags.member.1.Key", key), ("Tags.member.1.Value", value)]);
+        }
+        let made = self.elb("CreateLoadBalancer", &parameters).await;
+        made.first("LoadBalancerArn").unwrap()
+    }
+
     /// ARNs of all load balancers.
     pub async fn load_balancers(&self) -> Vec<String> {
         let reply = self.elb("DescribeLoadBalancers", &[]).await;
@@ -310,6 +325,17 @@ impl Play {
             .await;
         assert_eq!(groups.all("groupId"), [""; 0]);
     }
+}
+
+/// Waits until it holds.
+pub async fn until(what: &str, holds: impl AsyncFn() -> bool) {
+    for _ in 0..2400 {
+        if holds().await {
+            return;
+        }
+        tokio::time::sleep(Duration::from_millis(25)).await;
+    }
+    panic!("never came true: {what}");
 }
 
 /// A Service of type LoadBalancer that AWS is to serve.

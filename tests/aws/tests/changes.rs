@@ -14,7 +14,7 @@ use std::{
     time::{Duration, SystemTime},
 };
 
-use aws_tests::{Play, annotated, full, hostname, node, options, service, tcp};
+use aws_tests::{Play, annotated, full, hostname, node, options, service, tcp, until};
 use controller::shell::Options;
 use serde_json::json;
 use tests::stage::Running;
@@ -31,16 +31,6 @@ async fn annotate(play: &Play, name: &str, value: Option<&str>) {
             }
         })
         .await;
-}
-
-async fn until(what: &str, holds: impl AsyncFn() -> bool) {
-    for _ in 0..1500 {
-        if holds().await {
-            return;
-        }
-        tokio::time::sleep(Duration::from_millis(20)).await;
-    }
-    panic!("never came true: {what}");
 }
 
 /// Seconds that have gone by on the wall beside those of the clock.
@@ -283,5 +273,32 @@ async fn what_somebody_deletes_or_changes_in_aws_is_mended() {
         there.len() == 1 && there[0] != arn
     })
     .await;
+    running.stop().await;
+}
+
+#[tokio::test]
+#[ignore = "moto: needs Python and PyPI"]
+async fn closer_looks_that_wait_for_their_budget_hold_up_nobody() {
+    let play = Play::new(&[]).await;
+    let mut settings = play.settings();
+    settings.verify_interval = Duration::from_millis(50);
+    settings.connect.limits.verify = aws_cloud::Limit {
+        burst: 1,
+        rate: 0.01,
+    };
+    let running = play.controller_with("one", settings);
+    // As many as passes run at once.
+    let names: Vec<String> = (0..16).map(|number| format!("web-{number}")).collect();
+    for name in &names {
+        play.cluster().create(service(name, tcp(80))).await;
+    }
+    for name in &names {
+        play.ready(name).await;
+    }
+    // Long enough for a look at each to have begun.
+    tokio::time::sleep(Duration::from_secs(2)).await;
+    play.cluster().create(service("late", tcp(80))).await;
+    let late = tokio::time::timeout(Duration::from_secs(20), play.ready("late"));
+    assert!(late.await.is_ok(), "a new Service waits for closer looks");
     running.stop().await;
 }

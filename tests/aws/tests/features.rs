@@ -71,19 +71,8 @@ async fn examples(play: &Play) -> Vec<Value> {
     let list = list.first("prefixListId").unwrap();
     let certificate = play.aws.certificate("web").await.unwrap();
     let strangers = play
-        .elb(
-            "CreateLoadBalancer",
-            &[
-                ("Name", "edge"),
-                ("Type", "network"),
-                ("Scheme", "internal"),
-                ("Subnets.member.1", &a.id),
-                ("Tags.member.1.Key", "portolan.dev/adoptable"),
-                ("Tags.member.1.Value", aws_tests::CLUSTER),
-            ],
-        )
+        .stranger("edge", Some(("portolan.dev/adoptable", aws_tests::CLUSTER)))
         .await;
-    let strangers = strangers.first("LoadBalancerArn").unwrap();
 
     let words = [
         ("subnet-aaa", a.id.clone()),

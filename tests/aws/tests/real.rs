@@ -15,9 +15,9 @@ mod chart;
 #[path = "../../cluster/tests/common/mod.rs"]
 mod common;
 
-use std::{collections::BTreeSet, time::Duration};
+use std::collections::BTreeSet;
 
-use aws_tests::{CLASS, CLUSTER, Play, annotated, hostname, options, service, tcp};
+use aws_tests::{CLASS, CLUSTER, Play, annotated, hostname, options, service, tcp, until};
 use cluster::{ControlPlane, Lab, LabOptions, Options};
 use controller::shell::{self, Election};
 use kube::Client;
@@ -35,16 +35,6 @@ fn campaign(play: &Play, client: Client, identity: &str, namespace: &str) -> Run
         ..options(identity, play.settings())
     };
     Running::start(client, options)
-}
-
-async fn until(what: &str, holds: impl AsyncFn() -> bool) {
-    for _ in 0..1200 {
-        if holds().await {
-            return;
-        }
-        tokio::time::sleep(Duration::from_millis(50)).await;
-    }
-    panic!("never came true: {what}");
 }
 
 mod real {

@@ -114,18 +114,7 @@ async fn nobody_gets_a_load_balancer_without_consent() {
     play.cluster().create(service("victim", tcp(443))).await;
     let name = play.ready("victim").await;
     let victims = play.load_balancers().await.remove(0);
-    let strangers = play
-        .elb(
-            "CreateLoadBalancer",
-            &[
-                ("Name", "edge"),
-                ("Type", "network"),
-                ("Scheme", "internal"),
-                ("Subnets.member.1", &play.network.subnets[0].id),
-            ],
-        )
-        .await;
-    let strangers = strangers.first("LoadBalancerArn").unwrap();
+    let strangers = play.stranger("edge", None).await;
     for (attacker, arn) in [("one", &victims), ("two", &strangers)] {
         let adopting = annotated(service(attacker, tcp(80)), &[("portolan.dev/adopt", arn)]);
         play.cluster().create(adopting).await;
@@ -159,18 +148,7 @@ async fn nobody_gets_a_load_balancer_without_consent() {
 #[ignore = "moto: needs Python and PyPI"]
 async fn an_adopted_load_balancer_stays_with_what_was_there() {
     let play = Play::new(&[]).await;
-    let made = play
-        .elb(
-            "CreateLoadBalancer",
-            &[
-                ("Name", "edge"),
-                ("Type", "network"),
-                ("Scheme", "internal"),
-                ("Subnets.member.1", &play.network.subnets[0].id),
-            ],
-        )
-        .await;
-    let arn = made.first("LoadBalancerArn").unwrap();
+    let arn = play.stranger("edge", None).await;
     let group = play
         .elb(
             "CreateTargetGroup",

@@ -182,18 +182,7 @@ async fn what_something_else_depends_on_blocks_the_deletion_until_it_does_not() 
 #[ignore = "moto: needs Python and PyPI"]
 async fn a_chosen_name_that_a_stranger_has_is_said_and_the_stranger_left_alone() {
     let play = Play::new(&[]).await;
-    let strangers = play
-        .elb(
-            "CreateLoadBalancer",
-            &[
-                ("Name", "shop"),
-                ("Type", "network"),
-                ("Scheme", "internal"),
-                ("Subnets.member.1", &play.network.subnets[0].id),
-            ],
-        )
-        .await;
-    let strangers = strangers.first("LoadBalancerArn").unwrap();
+    let strangers = play.stranger("shop", None).await;
     let running = play.controller("one");
     let web = annotated(service("web", tcp(80)), &[("name", "shop")]);
     play.cluster().create(web).await;
