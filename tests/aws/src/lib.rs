@@ -105,12 +105,17 @@ impl Play {
                 "metadata": {"name": "nodes"}, "spec": {"ports": ["30000-32767"]},
             }))
             .await;
-        cluster.create(class(json!({}))).await;
+        Self::on(stage, aws, network).await
+    }
+
+    /// On this stage, which has the custom resources: the class, and three nodes.
+    pub async fn on(stage: Stage, aws: Aws, network: Network) -> Self {
         let play = Self {
             stage,
             aws,
             network,
         };
+        play.cluster().create(class(json!({}))).await;
         play.add_nodes(0..3).await;
         play
     }
