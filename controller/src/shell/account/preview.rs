@@ -97,7 +97,9 @@ async fn serve(
         refuse(&rejection, report);
         return Ok(());
     }
-    let network = cloud.network(cloud.vpc(), &class.node_security_groups).await?;
+    let network = cloud
+        .network(cloud.vpc(), &class.node_security_groups)
+        .await?;
     let mut seen = cloud.account(Duration::ZERO).await?.seen(stack);
     let existing = plan::existing(&seen);
     let request = oldest.record.cloud.as_deref();
@@ -105,7 +107,9 @@ async fn serve(
     let adopt = request.and_then(|request| request.adopt);
     cloud.find_foreign(&mut seen, adopt.as_deref()).await?;
     let foreign = seen.foreign.iter();
-    if let Some(there) = foreign.filter(|there| Some(&there.arn) == adopt.as_ref()).next()
+    if let Some(there) = foreign
+        .filter(|there| Some(&there.arn) == adopt.as_ref())
+        .next()
         && let Err(rejection) = aws::adoption::adoptable(class, stack, there)
     {
         refuse(&rejection, report);

@@ -322,7 +322,9 @@ impl Attempt<'_> {
     /// The name that the status of a Service shows, as AWS writes it: statuses have it in lower case.
     fn shown(&self, seen: &Seen) -> Option<String> {
         let members = self.job.members.iter();
-        let shown = members.filter_map(|order| order.request.shown.clone()).next()?;
+        let shown = members
+            .filter_map(|order| order.request.shown.clone())
+            .next()?;
         let mut there = seen.load_balancers.iter().chain(&seen.foreign);
         let there = there.find(|there| there.dns_name.eq_ignore_ascii_case(&shown));
         Some(there.map_or_else(|| shown.to_string(), |there| there.dns_name.clone()))
