@@ -5,47 +5,21 @@ use std::time::Duration;
 use aws_tests::{CLASS, Play, figures::Tally, hostname, options, service, start, tcp};
 use cluster::{ControlPlane, Options};
 use controller::shell::{self, Election};
-use devapi::faults::Faults;
 use moto::{EVERY, Fault, What};
 use serde_json::{Value, json};
-use tests::{
-    cluster::Cluster,
-    stage::{Running, Stage},
-};
-use tower::Layer as _;
+use tests::stage::Running;
 
-use crate::common::real;
+use crate::{client, common::real, stage};
 
 mod rights;
 
-/// How long nothing may be written before the cluster counts as settled.
-const QUIET: Duration = Duration::from_secs(3);
 /// Services during a hand-over.
 const MANY: usize = 10;
 
-/// A client of the real API server as this user, through faults that are logged.
-fn client(config: kube::Config, faults: &Faults) -> kube::Client {
-    let real = shell::client(config).unwrap();
-    let send = tower::service_fn(move |request| {
-        let real = real.clone();
-        async move { real.send(request).await }
-    });
-    shell::client_over(faults.layer(send), "default")
-}
-
-/// Clusterips and nodePorts are the API server's.
 async fn play(plane: &ControlPlane, config: kube::Config) -> Play {
     let aws = start(&[]).await;
     let network = aws.network(3, 5).await.unwrap();
-    let faults = Faults::new(7);
-    let stage = Stage {
-        cluster: Cluster::new(plane.client().await.unwrap(), QUIET, false),
-        client: client(config, &faults),
-        faults,
-        api: None,
-    };
-    stage.cluster.install().await;
-    Play::on(stage, aws, network).await
+    Play::on(stage(plane, config).await, aws, network).await
 }
 
 /// Everything that makes it a load balancer's goes, as `kubectl edit` would do it.

@@ -7,9 +7,10 @@ use controller::shell::{self, Election};
 use serde_json::json;
 use tests::stage::Running;
 
-use super::{client, play, to_cluster_ip};
+use super::{play, to_cluster_ip};
 use crate::{
     chart::{NAMESPACE, kubectl},
+    client,
     common::real,
     rights::{granted, log, refused, roles, used},
 };
