@@ -162,7 +162,7 @@ fn available(found: anyhow::Result<String>) -> anyhow::Result<Outcome> {
 /// Kubernetes as well. Ignored tests of all others need a real Kubernetes.
 const MOTO: [&str; 4] = ["aws-cloud", "aws-tests", "controller", "moto"];
 /// How the modules of such tests begin.
-const KUBERNETES: &str = "kubernetes::";
+const KUBERNETES: &str = "real::";
 
 /// A part that is one command: its exit status is the outcome.
 fn simple(command: &mut Command) -> anyhow::Result<Outcome> {
@@ -254,7 +254,7 @@ fn ignored(has: Has) -> Option<Vec<&'static str>> {
             arguments.extend(MOTO.iter().flat_map(|package| ["--exclude", package]));
         }
         (false, true) => {
-            // runs: cargo test --package aws-tests -- --ignored --skip kubernetes::
+            // runs: cargo test --package aws-tests -- --ignored --skip real:: --skip lab::
             arguments.extend(MOTO.iter().flat_map(|package| ["--package", package]));
             skipped.push(KUBERNETES);
         }
@@ -295,7 +295,7 @@ mod tests {
         assert_eq!(
             told(false, true, true),
             "--package aws-cloud --package aws-tests --package controller --package moto \
-             -- --ignored --skip kubernetes:: --skip lab:: --skip lab_"
+             -- --ignored --skip real:: --skip lab:: --skip lab_"
         );
     }
 }

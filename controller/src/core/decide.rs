@@ -10,7 +10,7 @@ use model::{Family, Labels, Number, Reason, Uid, Use};
 use serde_json::Value;
 
 use super::{
-    cloud::{State, Told},
+    cloud::Told,
     index::ClassMatch,
     ledger::Ledger,
     record::{
@@ -250,11 +250,7 @@ fn external_address(
         Provider::Aws(class) if snapshot.aws => {
             holds.extend(kept);
             let told = match &record.request {
-                // That nothing is left of the one before says nothing of the one that is wanted now.
-                Ok(_) => snapshot
-                    .told
-                    .filter(|told| told.state != State::Gone)
-                    .cloned(),
+                Ok(_) => snapshot.told.cloned(),
                 Err(rejection) => Some(rejection.into()),
             };
             return Address::Cloud(class.clone(), told);

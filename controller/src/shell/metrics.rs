@@ -198,7 +198,7 @@ impl std::fmt::Debug for Cloud {
 
 impl Collector for Cloud {
     fn encode(&self, mut encoder: DescriptorEncoder<'_>) -> Result<(), std::fmt::Error> {
-        let CloudFigures { calls } = (self.0)();
+        let CloudFigures { calls, orphans } = (self.0)();
         let mut family = encoder.encode_descriptor(
             "cloud_calls",
             "Calls to the cloud by operation and outcome, each attempt counted",
@@ -209,6 +209,13 @@ impl Collector for Cloud {
             let labels = [("operation", operation), ("outcome", outcome)];
             ConstCounter::new(count).encode(family.encode_family(&labels)?)?;
         }
+        let gauge = ConstGauge::new(i64::try_from(orphans).unwrap_or(i64::MAX));
+        gauge.encode(encoder.encode_descriptor(
+            "cloud_orphans",
+            "Load balancers in the cloud, or what is left of them, that no Service is for",
+            None,
+            gauge.metric_type(),
+        )?)?;
         Ok(())
     }
 }

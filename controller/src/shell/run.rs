@@ -77,6 +77,8 @@ pub struct Provider {
 pub struct CloudFigures {
     /// Calls by operation and outcome, words of closed sets both.
     pub calls: Vec<(&'static str, &'static str, u64)>,
+    /// Load balancers, or what is left of them, that no Service is for.
+    pub orphans: u64,
 }
 
 impl std::fmt::Debug for Provider {

@@ -8,6 +8,10 @@ use crate::{
     wanted::{HealthCheckProtocol, Protocol, Scheme, TargetType},
 };
 
+/// What names begin with that nobody chooses: no annotation may, so that what AWS has under such a name
+/// is what we have made under it.
+pub const GIVEN: &str = "k8s-";
+
 /// Of a load balancer: `k8s-shop-web-6b0ba8ff70`. `identity` is the Service's UID, or the stack of a
 /// group.
 pub fn load_balancer(
@@ -80,7 +84,7 @@ pub fn traffic_security_group(cluster: &str) -> String {
 
 fn named(namespace: &str, name: &str, parts: &[&str]) -> String {
     format!(
-        "k8s-{:.8}-{:.8}-{:.10}",
+        "{GIVEN}{:.8}-{:.8}-{:.10}",
         alphanumeric(namespace),
         alphanumeric(name),
         hash(parts)

@@ -3,7 +3,7 @@
 //!
 //! Refused here is what AWS refuses: a second load balancer, target group or listener of a name or
 //! port in use, the deletion of a target group that a listener uses, a target group behind two load
-//! balancers.
+//! balancers, the loss of a default certificate.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -376,15 +376,24 @@ impl Account {
                 listener,
                 certificates,
             } => {
-                self.listener(listener)?
-                    .certificates
-                    .extend(certificates.iter().cloned());
+                let there = self.listener(listener)?;
+                if there.protocol != Some(wanted::Protocol::Tls) {
+                    return Err("OperationNotPermitted: no TLS".to_owned());
+                }
+                there.certificates.extend(certificates.iter().cloned());
             }
             Action::RemoveListenerCertificates {
                 listener,
                 certificates,
             } => {
                 let there = self.listener(listener)?;
+                if there
+                    .certificates
+                    .first()
+                    .is_some_and(|arn| certificates.contains(arn))
+                {
+                    return Err("OperationNotPermitted: the default certificate".to_owned());
+                }
                 there.certificates.retain(|arn| !certificates.contains(arn));
             }
             Action::DeleteListener { arn, port } => {
@@ -589,10 +598,14 @@ impl Account {
 
 fn set(there: &mut seen::Listener, wanted: &Listener, forward: BTreeMap<String, u32>) {
     there.protocol = Some(wanted.protocol);
+    if wanted.protocol != wanted::Protocol::Tls {
+        there.certificates.clear();
+    }
     let more = there
         .certificates
         .iter()
         .skip(1)
+        .filter(|arn| wanted.certificates.first() != Some(arn))
         .cloned()
         .collect::<Vec<_>>();
     there.certificates = wanted

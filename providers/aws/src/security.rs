@@ -59,7 +59,7 @@ pub fn groups(input: &Input<'_>, request: &Request, scheme: Scheme) -> Result<Gr
     }
     if request.adopt.is_some() {
         return Ok(Groups::None(Some(
-            "the load balancer is adopted, so that its own security groups decide who may connect,              and the nodes must let it in by rules of its owner"
+            "the load balancer is adopted, so that its own security groups decide who may connect, and the nodes must let it in by rules of its owner"
                 .to_owned(),
         )));
     }

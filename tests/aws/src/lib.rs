@@ -92,12 +92,13 @@ impl Play {
 
     /// The same with so many instances.
     pub async fn with_instances(settings: &[(&str, &str)], instances: usize) -> Self {
-        let aws = start(settings).await;
-        let network = aws.network(3, instances).await.unwrap();
         let stage = Stage::bare_on_clock(Duration::from_secs(2)).await;
         let cluster = &stage.cluster;
         cluster
-            .create(tests::fixtures::cluster_pool("cluster", &["10.96.0.0/16"]))
+            .create(tests::fixtures::cluster_pool(
+                "cluster",
+                &["10.96.0.0/16", "fd00:10:96::/112"],
+            ))
             .await;
         cluster
             .create(json!({
@@ -105,19 +106,29 @@ impl Play {
                 "metadata": {"name": "nodes"}, "spec": {"ports": ["30000-32767"]},
             }))
             .await;
-        Self::on(stage, aws, network).await
+        let play = Self::on(stage, settings, instances).await;
+        play.add_nodes(0..3).await;
+        play
     }
 
-    /// On this stage, which has the custom resources: the class, and three nodes.
-    pub async fn on(stage: Stage, aws: Aws, network: Network) -> Self {
-        let play = Self {
+    /// On a cluster that has the custom resources; it gets a class of AWS.
+    pub async fn on(stage: Stage, settings: &[(&str, &str)], instances: usize) -> Self {
+        let aws = start(settings).await;
+        let network = aws.network(3, instances).await.unwrap();
+        let tag = format!("kubernetes.io/cluster/{CLUSTER}");
+        let pairs = [
+            ("ResourceId.1", network.security_group.as_str()),
+            ("Tag.1.Key", &tag),
+            ("Tag.1.Value", "owned"),
+        ];
+        let tagged = aws.query().call(Service::Ec2, "CreateTags", &pairs).await;
+        assert!(tagged.unwrap().status.is_success());
+        stage.cluster.create(class(json!({}))).await;
+        Self {
             stage,
             aws,
             network,
-        };
-        play.cluster().create(class(json!({}))).await;
-        play.add_nodes(0..3).await;
-        play
+        }
     }
 
     /// These instances become nodes.
@@ -152,7 +163,7 @@ impl Play {
             .cluster()
             .until_service(name, "is ready", |service| reason(service) == "Ready")
             .await;
-        hostname(&service).unwrap_or_else(|| panic!("{name} is ready without a name"))
+        hostname(&service).unwrap_or_else(|| panic!("{name} is ready without a name: {service}"))
     }
 
     /// Waits until the Service says this, and returns the message.

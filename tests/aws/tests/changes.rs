@@ -204,7 +204,7 @@ async fn a_node_that_is_not_ready_stays_and_one_that_leaves_drains() {
     let group = play.target_groups().await.remove(0);
     until("it is no target", async || {
         let targets = play.targets(&group).await;
-        targets.len() == 2 && play.says("web", "Ready").await != ""
+        targets.len() == 2 && !play.says("web", "Ready").await.is_empty()
     })
     .await;
     play.fixed_point(running).await;

@@ -1,7 +1,12 @@
 //! From AWS Load Balancer Controller to Portolan and back: the commands of the guide, as they stand
 //! there, on a real API server with everything that LBC leaves in a cluster.
 
-#![expect(clippy::unwrap_used, clippy::panic, reason = "test code")]
+#![expect(
+    clippy::unwrap_used,
+    clippy::panic,
+    clippy::indexing_slicing,
+    reason = "test code"
+)]
 
 #[path = "common/chart.rs"]
 #[expect(dead_code, reason = "helm is of no use here")]

@@ -1,4 +1,4 @@
-"""EC2: a security group that something uses cannot be deleted."""
+"""EC2: a security group that something uses cannot be deleted; a subnet says that it has its IPv6 range."""
 
 import time
 
@@ -6,6 +6,13 @@ from moto.ec2.exceptions import DependencyViolationError
 from moto.ec2.models import EC2Backend, ec2_backends
 
 from . import settings
+
+
+class State(dict):
+    """What moto keeps as a dictionary and writes into its answers as if it were a word."""
+
+    def __str__(self):
+        return self["State"]
 
 
 class Backend(EC2Backend):
@@ -44,6 +51,12 @@ class Backend(EC2Backend):
             if used:
                 raise DependencyViolationError(f"resource {group.id} has a dependent object")
         return super().delete_security_group(name, group_id)
+
+    def associate_subnet_cidr_block(self, subnet_id, ipv6_cidr_block):
+        """AWS: the state of the association is a word, `associated`."""
+        association = super().associate_subnet_cidr_block(subnet_id, ipv6_cidr_block)
+        association["ipv6CidrBlockState"] = State(association["ipv6CidrBlockState"])
+        return association
 
     @staticmethod
     def names(other, group_id):

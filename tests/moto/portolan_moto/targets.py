@@ -17,10 +17,21 @@ SEQUENCE = itertools.count(1)  # the order in which things are listed, and what 
 class Target:
     id: str
     port: int
+    zone: str | None = None
     since: float = field(default_factory=time.monotonic)
     gone: float | None = None  # draining until then
     seen: int = 0  # as initial, by DescribeTargetHealth
     forced: str | None = None
+
+
+class HealthStatus(FakeHealthStatus):
+    """AWS: with the zone that the target was registered for, if one was said."""
+
+    zone = None
+
+    @property
+    def target(self):
+        return {**super().target, **({"AvailabilityZone": self.zone} if self.zone else {})}
 
 
 def attributes(protocol, target_type):
@@ -103,9 +114,10 @@ class TargetGroup(FakeTargetGroup):
                 if instance.state != "running":
                     raise TargetNotRunning(instance_id=target["Id"])
         live = self.live()
-        for key in map(self.key, targets):
+        for target in targets:
+            key = self.key(target)
             if key not in live:  # also a draining one starts anew
-                self.members[key] = Target(*key)
+                self.members[key] = Target(*key, target.get("AvailabilityZone"))
 
     def deregister(self, targets):
         """AWS: an unknown target is no error; one in use drains for the deregistration delay."""
@@ -124,9 +136,11 @@ class TargetGroup(FakeTargetGroup):
         """AWS: the states and reasons of API_TargetHealth."""
         id, port = key = self.key(target)
         self.live()
-        state = self.state(self.members.get(key))
+        member = self.members.get(key)
         check = str(port) if self.health_check_port == "traffic-port" else self.health_check_port
-        return FakeHealthStatus(id, port, check, *state)
+        status = HealthStatus(id, port, check, *self.state(member))
+        status.zone = member and member.zone
+        return status
 
     def state(self, target):
         if target is None:

@@ -182,6 +182,33 @@ impl Aws {
         }
     }
 
+    /// Gives the VPC a range of IPv6 addresses and each subnet a part of it: what all addresses begin
+    /// with, and the subnet's number is to follow as a hexadecimal digit.
+    ///
+    /// # Errors
+    ///
+    /// When a call fails.
+    pub async fn dual_stack(&self, network: &Network) -> Result<String, SetUpError> {
+        let of = [
+            ("VpcId", network.vpc.as_str()),
+            ("AmazonProvidedIpv6CidrBlock", "true"),
+        ];
+        let reply = self.ec2("AssociateVpcCidrBlock", &of).await?;
+        let range = reply.first("ipv6CidrBlock");
+        let prefix = range
+            .as_deref()
+            .and_then(|range| range.strip_suffix("0::/56"));
+        let Some(prefix) = prefix else {
+            return Err(SetUpError::said("AssociateVpcCidrBlock", &reply));
+        };
+        for (number, subnet) in network.subnets.iter().enumerate() {
+            let cidr = format!("{prefix}{number:x}::/64");
+            let of = [("SubnetId", subnet.id.as_str()), ("Ipv6CidrBlock", &cidr)];
+            self.ec2("AssociateSubnetCidrBlock", &of).await?;
+        }
+        Ok(prefix.to_owned())
+    }
+
     /// Makes a server certificate and returns its ARN, for TLS listeners.
     ///
     /// # Errors

@@ -13,6 +13,8 @@ pub(super) fn serving(
     missing: Option<&Missing>,
     now: i64,
 ) -> Settled {
+    // What was gone when it was not wanted is no answer to its being wanted again.
+    let told = told.filter(|told| told.state != State::Gone);
     if missing.is_none() && told.is_none() && record.has_finalizer() {
         // Asked, for the first time or after a restart: what it says stays until the answer.
         return Settled::default();

@@ -145,6 +145,15 @@ fn stacks(account: &Account) -> impl Iterator<Item = (String, aws::seen::Seen)> 
     names.map(|stack| (stack.to_owned(), account.seen(stack)))
 }
 
+/// Names of the stacks, from a snapshot of the account that is at most so old.
+///
+/// # Errors
+/// What cannot be read.
+pub async fn names(client: &Client, cloud: &Cloud, age: Duration) -> Result<Vec<String>, Error> {
+    let found = find(client, cloud, age).await?.into_iter();
+    Ok(found.map(|orphan| orphan.stack).collect())
+}
+
 /// The account first: what is made for a new Service meanwhile is not in it.
 async fn find(client: &Client, cloud: &Cloud, age: Duration) -> Result<Vec<Orphan>, Error> {
     let account = cloud.account(age).await?;

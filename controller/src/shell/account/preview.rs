@@ -106,10 +106,8 @@ async fn serve(
     let request = request.and_then(|service| annotations::request(service, class).ok());
     let adopt = request.and_then(|request| request.adopt);
     cloud.find_foreign(&mut seen, adopt.as_deref()).await?;
-    let foreign = seen.foreign.iter();
-    if let Some(there) = foreign
-        .filter(|there| Some(&there.arn) == adopt.as_ref())
-        .next()
+    let mut foreign = seen.foreign.iter();
+    if let Some(there) = foreign.find(|there| Some(&there.arn) == adopt.as_ref())
         && let Err(rejection) = aws::adoption::adoptable(class, stack, there)
     {
         refuse(&rejection, report);

@@ -6,7 +6,10 @@
 //! one that has failed.
 
 use std::{
-    sync::{Arc, OnceLock},
+    sync::{
+        Arc, OnceLock,
+        atomic::{AtomicU64, Ordering},
+    },
     time::Duration,
 };
 
@@ -60,8 +63,7 @@ pub fn provider(settings: Settings) -> Provider {
     let start = move |seat| {
         let settings = settings.clone();
         let figures = Arc::clone(&figures);
-        let task = async move { run::run(settings, seat, &figures).await };
-        futures::FutureExt::boxed(task)
+        futures::FutureExt::boxed(run::run(settings, seat, figures))
     };
     Provider {
         start: Arc::new(start),
@@ -73,6 +75,7 @@ pub fn provider(settings: Settings) -> Provider {
 #[derive(Debug, Default)]
 struct Published {
     cloud: OnceLock<Cloud>,
+    orphans: AtomicU64,
 }
 
 impl Published {
@@ -83,6 +86,7 @@ impl Published {
             calls: counts
                 .map(|((operation, outcome), count)| (operation.name(), outcome.name(), count))
                 .collect(),
+            orphans: self.orphans.load(Ordering::Relaxed),
         }
     }
 }

@@ -25,7 +25,9 @@ use crate::{
 /// Something outside (protection against deletion, an instance that stops, a network that lacks
 /// something) is looked at again after so long.
 const OUTSIDE: Duration = Duration::from_secs(60);
-/// After a failure the account may be other than it was listed: a snapshot may be so old then.
+/// After a failure the account may be other than it was listed: a snapshot may be so old then. For
+/// those that are to leave nothing it must be new: a load balancer whose creation was never
+/// answered is only there.
 const DOUBTED: Duration = Duration::from_secs(15);
 
 /// How load balancers are looked after.
@@ -43,8 +45,6 @@ pub(super) struct Facts {
     pub(super) endpoints: BTreeMap<ServiceKey, Vec<Endpoint>>,
     /// Unix seconds.
     pub(super) now: i64,
-    /// Look closely although nothing has changed.
-    pub(super) verify: bool,
 }
 
 /// How a pass ended.
@@ -78,7 +78,7 @@ pub(super) struct Through {
 /// Does one.
 pub(super) async fn pass(cloud: &Cloud, place: &Place, job: &Job, facts: &Facts) -> Done {
     let attempt = Attempt {
-        cloud: match facts.verify {
+        cloud: match job.verify {
             true => cloud.for_verification(),
             false => cloud.clone(),
         },
@@ -99,7 +99,7 @@ struct Attempt<'a> {
 
 impl Attempt<'_> {
     async fn done(&self) -> Result<Done, Error> {
-        if !self.facts.verify && !self.job.waits.is_empty() && !self.any_is_over().await? {
+        if !self.job.verify && !self.job.waits.is_empty() && !self.any_is_over().await? {
             return Ok(Done::Still);
         }
         match self.job.members.is_empty() {
@@ -159,9 +159,10 @@ impl Attempt<'_> {
     }
 
     async fn seen(&self) -> Result<Seen, Error> {
-        let age = match self.job.failed {
-            true => self.place.resync.min(DOUBTED),
-            false => self.place.resync,
+        let age = match (self.job.failures > 0, self.job.members.is_empty()) {
+            (true, true) => Duration::ZERO,
+            (true, false) => self.place.resync.min(DOUBTED),
+            (false, _) => self.place.resync,
         };
         Ok(self.cloud.account(age).await?.seen(&self.job.stack))
     }
@@ -224,7 +225,8 @@ impl Attempt<'_> {
             .find_foreign(&mut seen, wanted.adopt.as_deref())
             .await?;
         if let Some(arn) = &wanted.adopt
-            && let Some(there) = seen.foreign.iter().find(|there| there.arn == *arn)
+            && let mut all = seen.foreign.iter().chain(&seen.load_balancers)
+            && let Some(there) = all.find(|there| there.arn == *arn)
             && let Err(rejection) = aws::adoption::adoptable(&class, &wanted.stack, there)
         {
             return Ok(self.rejected(&rejection));
@@ -233,8 +235,8 @@ impl Attempt<'_> {
         let mut plan = Plan::default();
         let mut made = Made::default();
         let mut waits = vec![];
-        if carried_out != Applied::All || self.facts.verify {
-            let only_targets = carried_out == Applied::AllButTargets && !self.facts.verify;
+        if carried_out != Applied::All || self.job.verify {
+            let only_targets = carried_out == Applied::AllButTargets && !self.job.verify;
             let depth = match only_targets {
                 true => Depth::Targets,
                 false => Depth::ListenerAttributes,
@@ -448,7 +450,11 @@ impl Attempt<'_> {
                 reason: Reason::Provisioning,
                 message,
             }),
-            again: (!waits.is_empty()).then_some(self.place.poll_interval),
+            again: match (waits.is_empty(), there) {
+                (false, _) => Some(self.place.poll_interval),
+                (true, None) => Some(OUTSIDE),
+                (true, Some(_)) => None,
+            },
             waits,
             rejected: false,
         }

@@ -4,7 +4,7 @@
 use std::{
     collections::{BTreeMap, BTreeSet, HashMap},
     future::pending,
-    sync::Arc,
+    sync::{Arc, atomic::Ordering},
     time::Duration,
 };
 
@@ -35,7 +35,7 @@ use super::{
 };
 use crate::{
     core::cloud::{Outcome, State, Told},
-    shell::{Ended, Order, Seat},
+    shell::{Ended, Order, Seat, account},
 };
 
 /// Passes at once. Each waits for AWS most of the time, and the buckets are what limits them.
@@ -49,6 +49,8 @@ enum Finished {
     Pass(Job, Done),
     /// The first listing of the account.
     Listed(Result<(), Error>),
+    /// The stacks that no Service is for.
+    Orphans(Result<Vec<String>, account::Error>),
 }
 
 struct Run {
@@ -56,6 +58,7 @@ struct Run {
     seat: Seat,
     started: Instant,
     cloud: Cloud,
+    figures: Arc<Published>,
     place: Arc<Place>,
     stacks: Stacks,
     nodes: Nodes,
@@ -81,7 +84,7 @@ enum Listing {
 }
 
 /// Runs for as long as the process does.
-pub(super) async fn run(settings: Settings, seat: Seat, figures: &Published) -> Ended {
+pub(super) async fn run(settings: Settings, seat: Seat, figures: Arc<Published>) -> Ended {
     let cloud = Cloud::connect(settings.connect.clone()).await?;
     info!(
         cluster = cloud.cluster(),
@@ -104,6 +107,7 @@ pub(super) async fn run(settings: Settings, seat: Seat, figures: &Published) -> 
         seat,
         started,
         cloud,
+        figures,
         stacks: Stacks::default(),
         nodes: Nodes::default(),
         slices: Slices::default(),
@@ -130,6 +134,7 @@ impl Run {
                     match finished {
                         Finished::Pass(job, done) => self.end(&job, done),
                         Finished::Listed(answer) => self.listed(answer),
+                        Finished::Orphans(answer) => self.found_orphans(answer),
                     }
                 }
                 event = next(&mut nodes) => if self.nodes.take(event) && self.nodes_due.is_none() {
@@ -204,24 +209,28 @@ impl Run {
         if self.resync_due <= now {
             self.resync_due = now + self.settings.resync;
             self.stacks.mark_all(self.now());
+            let (client, cloud) = (self.seat.client.clone(), self.cloud.clone());
+            let age = self.settings.resync;
+            let find = async move { account::orphans::names(&client, &cloud, age).await };
+            self.running.push(find.map(Finished::Orphans).boxed());
         }
         while self.running.len() < PASSES {
             let Some(job) = self.stacks.next(self.now()) else {
                 break;
             };
-            self.pass(job, false);
+            self.pass(job);
         }
         if self.verify_due <= now {
             self.verify_due = now + self.settings.verify_interval;
             if self.running.len() < PASSES
                 && let Some(job) = self.stacks.verify()
             {
-                self.pass(job, true);
+                self.pass(job);
             }
         }
     }
 
-    fn pass(&mut self, job: Job, verify: bool) {
+    fn pass(&mut self, job: Job) {
         let services = job.members.iter().map(|order| order.request.key.clone());
         let endpoints: BTreeMap<ServiceKey, _> = services
             .map(|key| (key.clone(), self.slices.of(&key)))
@@ -230,7 +239,6 @@ impl Run {
             nodes: self.nodes.all(),
             endpoints,
             now: (self.seat.wall)(),
-            verify,
         };
         let cloud = self.cloud.clone();
         let place = Arc::clone(&self.place);
@@ -270,11 +278,30 @@ impl Run {
                 warn!(%error, "the account cannot be listed; again in {pause:?}");
                 let told = words::failed(&error, false);
                 for order in self.held.values() {
-                    self.tell(order, told.clone());
+                    if words::is_told(&error, failures) {
+                        self.tell(order, told.clone());
+                    }
                 }
                 Listing::Due(Instant::now() + pause, failures.saturating_add(1))
             }
         };
+    }
+
+    /// Reported, and never deleted by itself: portolan orphans --delete does that.
+    fn found_orphans(&mut self, answer: Result<Vec<String>, account::Error>) {
+        match answer {
+            Ok(stacks) => {
+                if !stacks.is_empty() {
+                    warn!(
+                        ?stacks,
+                        "load balancers in AWS that no Service is for: portolan orphans lists them"
+                    );
+                }
+                let count = u64::try_from(stacks.len()).unwrap_or(u64::MAX);
+                self.figures.orphans.store(count, Ordering::Relaxed);
+            }
+            Err(error) => warn!(%error, "cannot tell whether load balancers are left over"),
+        }
     }
 
     fn end(&mut self, job: &Job, done: Done) {
@@ -316,6 +343,9 @@ impl Run {
             Done::Failed(error) => {
                 let pause = self.stacks.failed(job, fastrand::f64(), now);
                 warn!(stack = job.stack, %error, "a pass over a load balancer failed; again in {pause:?}");
+                if job.verify || !words::is_told(&error, job.failures) {
+                    return; // the Services are as they were
+                }
                 let told = words::failed(&error, job.members.is_empty());
                 let leaving = job.leaving.iter();
                 let leaving = leaving.filter(|order| order.request.wanted.is_none());

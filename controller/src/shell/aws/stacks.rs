@@ -59,8 +59,10 @@ pub(super) struct Job {
     pub(super) leaving: Vec<Order>,
     /// Nothing has changed since the pass that ended with these.
     pub(super) waits: Vec<Wait>,
-    /// Whether the pass before has failed.
-    pub(super) failed: bool,
+    /// How many passes before have failed, one after the other.
+    pub(super) failures: u32,
+    /// Nothing has changed, but it is compared closely with what should be.
+    pub(super) verify: bool,
 }
 
 /// All of them.
@@ -205,7 +207,10 @@ impl Stacks {
         let name = after.chain(self.stacks.iter()).find_map(idle)?;
         self.rotation.clone_from(&name);
         self.stacks.get_mut(&name)?.running = true;
-        self.job(&name)
+        Some(Job {
+            verify: true,
+            ..self.job(&name)?
+        })
     }
 
     fn job(&self, stack: &str) -> Option<Job> {
@@ -221,7 +226,8 @@ impl Stacks {
             members,
             leaving: state.leaving.iter().filter_map(order).collect(),
             waits: state.waits.clone(),
-            failed: state.failures > 0,
+            failures: state.failures,
+            verify: false,
         })
     }
 

@@ -36,6 +36,25 @@ pub(super) fn failed(error: &Error, leaving: bool) -> Told {
     }
 }
 
+/// Whether Services are told of it after so many failures before: of what passes by itself only when it
+/// does not, since what is there goes on serving.
+pub(super) fn is_told(error: &Error, failures: u32) -> bool {
+    match error {
+        Error::Throttled { .. } | Error::Unavailable { .. } => failures >= PATIENCE,
+        Error::Denied { .. }
+        | Error::Credentials { .. }
+        | Error::Quota { .. }
+        | Error::InUse { .. }
+        | Error::Dependency { .. }
+        | Error::NotFound { .. }
+        | Error::Duplicate { .. }
+        | Error::Invalid { .. } => true,
+    }
+}
+
+/// The third failure in a row is told: after 2 to 3 seconds.
+const PATIENCE: u32 = 2;
+
 /// Nothing of a Service is left.
 pub(super) fn gone() -> Told {
     Told {

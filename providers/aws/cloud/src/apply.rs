@@ -6,7 +6,8 @@
 //! * Modify, Set, AddTags and listener certificates say what should be, not what should change.
 //! * Register: a target that is registered stays so. Deregister: one that is not is no error.
 //! * Create: names are unique in AWS, as are a listener's port and a security group's rules. What is
-//!   found there is taken for ours if its tags say so, and made like the plan wants it.
+//!   found there is taken for ours if its tags say so, and made like the plan wants it. That also
+//!   holds for a load balancer that AWS says it has made: it may be an equal one that was there.
 //! * Delete and Revoke: what is not there is gone. RemoveTags: so is a key.
 
 use std::collections::{BTreeMap, BTreeSet};

@@ -26,11 +26,13 @@ const REFUSED: Duration = Duration::from_secs(60);
 /// Tags by which subnets are chosen for one scheme or the other (LBC, kubernetes.io).
 const ROLES: [&str; 2] = ["kubernetes.io/role/elb", "kubernetes.io/role/internal-elb"];
 
+/// A VPC and the node groups that a class names.
+type Admission = (String, Vec<String>);
+
 /// Networks as they were read.
 pub(super) struct Kept {
     by_vpc: Mutex<HashMap<String, (Instant, Arc<input::Network>)>>,
-    /// By VPC and the node groups that a class names.
-    refused: Mutex<HashMap<(String, Vec<String>), (Instant, Error)>>,
+    refused: Mutex<HashMap<Admission, (Instant, Error)>>,
     /// One reads.
     flight: Semaphore,
     /// One writes.

@@ -83,7 +83,7 @@ fn child(endpoint: String) {
             ..Connect::new("test")
         };
         let cloud = Cloud::connect(connect).await.unwrap();
-        cloud.network("vpc-1").await.unwrap_err()
+        cloud.network("vpc-1", &[]).await.unwrap_err()
     });
     assert!(matches!(error, Error::Unavailable { .. }), "{error:?}");
     println!("{error}");

@@ -121,6 +121,7 @@ const REFUSED: &[(&str, &str, &str)] = &[
     ("nlb-target-type", "pod", "write \"instance\" or \"ip\""),
     ("nlb-target-type", "IP", "write \"instance\" or \"ip\""),
     ("name", "abcdefghijklmnopqrstuvwxyz0123456", "at most 32 letters"),
+    ("name", "k8s-shop-web-0123456789", "nobody chooses"),
     ("name", "-web", "without a hyphen at either end"),
     ("name", "internal-web", "without \"internal-\" in front"),
     ("name", "web_1", "letters, digits and hyphens"),

@@ -8,7 +8,7 @@ use super::{
     SOURCE_RANGES,
     values::{Annotations, Source},
 };
-use crate::{Rejection, input::Service, quoted};
+use crate::{Rejection, input::Service, names::GIVEN, quoted};
 
 /// AWS: at most 32 letters, digits and hyphens; not hyphens at the ends, nor `internal-` first.
 pub(super) fn name(source: Source<'_>) -> Result<Option<String>, Rejection> {
@@ -22,6 +22,12 @@ pub(super) fn name(source: Source<'_>) -> Result<Option<String>, Rejection> {
         && !name.starts_with('-')
         && !name.ends_with('-')
         && !name.starts_with("internal-");
+    if valid && name.starts_with(GIVEN) {
+        return Err(source.invalid(
+            "begins with \"k8s-\", as the names do that nobody chooses: write another one, or remove \
+             the annotation",
+        ));
+    }
     if valid {
         return Ok(Some(name));
     }

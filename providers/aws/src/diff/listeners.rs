@@ -2,7 +2,7 @@
 //! checks only the targets of groups that a listener uses, so the new one joins with weight 0 first.
 
 use super::*;
-use crate::wanted::Listener;
+use crate::wanted::{Listener, Protocol};
 
 /// Without the listeners whose ports have one of somebody else's, and their target groups: whoever
 /// was there first stays. `None`: there are no such ports.
@@ -137,11 +137,20 @@ impl<'a> Diff<'a> {
     }
 
     fn certificates(&mut self, wanted: &Listener, there: &seen::Listener) {
+        if wanted.protocol != Protocol::Tls {
+            return; // with TLS all certificates have gone
+        }
         let listener = Ref::There(there.arn.clone());
         let has: BTreeSet<&String> = there.certificates.iter().skip(1).collect();
         let wants: BTreeSet<&String> = wanted.certificates.iter().skip(1).collect();
         let more: Vec<String> = wants.difference(&has).map(|arn| (*arn).clone()).collect();
-        let less: Vec<String> = has.difference(&wants).map(|arn| (*arn).clone()).collect();
+        // One that has become the default is no longer among the others, and AWS lets nobody take
+        // the default away.
+        let default = wanted.certificates.first();
+        let less: Vec<String> = (has.difference(&wants))
+            .filter(|arn| Some(**arn) != default)
+            .map(|arn| (*arn).clone())
+            .collect();
         if !more.is_empty() {
             self.draft.step(
                 Effect::None,

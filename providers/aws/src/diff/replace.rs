@@ -2,7 +2,7 @@
 //! get time to learn its name, the old one's targets drain, then it goes.
 
 use super::*;
-use crate::{tags::RETIRED, wanted::SubnetMapping};
+use crate::{names, tags::RETIRED, wanted::SubnetMapping};
 
 /// How long clients may remember a name, in seconds: five times the 60 seconds that AWS's DNS
 /// answers live.
@@ -43,7 +43,7 @@ impl<'a> Diff<'a> {
     pub(super) fn make_room(&mut self) {
         let seen: &'a Seen = self.seen;
         let wanted: &'a Wanted = self.wanted;
-        let chosen = !wanted.load_balancer.name.starts_with("k8s-");
+        let chosen = !wanted.load_balancer.name.starts_with(names::GIVEN);
         let in_the_way = |there: &&seen::LoadBalancer| {
             let addresses = |mapping: &SubnetMapping| {
                 [

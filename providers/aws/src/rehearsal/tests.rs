@@ -155,7 +155,10 @@ fn wanted(wish: &Wish) -> Wanted {
             Listener {
                 protocol: wish.protocol,
                 certificates: match wish.protocol {
-                    Protocol::Tls => vec!["arn:one".to_owned(), "arn:two".to_owned()],
+                    Protocol::Tls => match wish.proxy {
+                        true => vec!["arn:one".to_owned(), "arn:two".to_owned()],
+                        false => vec!["arn:two".to_owned(), "arn:three".to_owned()],
+                    },
                     Protocol::Tcp | Protocol::Udp | Protocol::TcpUdp => Vec::new(),
                 },
                 ssl_policy: None,

@@ -7,6 +7,18 @@ const AT_ONCE: (&str, &str) = ("HEALTH_SECONDS", "0");
 const NEVER_GONE: (&str, &str) = ("DRAIN_SCALE", "1");
 
 sentences! {
+    async fn a_target_is_shown_with_the_zone_that_it_was_registered_for() {
+        let lab = lab(&[]).await;
+        let wanted = lab.wanted_group("g", "TCP").replace("TargetType=instance", "TargetType=ip");
+        let group = lab.ok("CreateTargetGroup", &wanted).await.first("TargetGroupArn").unwrap();
+        let outside = format!("{} Targets.member.1.AvailabilityZone=all", target(&group, "100.64.0.1", 1));
+        lab.ok("RegisterTargets", &outside).await;
+        lab.register(&group, "10.0.0.9", 2).await;
+        let health = lab.ok("DescribeTargetHealth", &format!("TargetGroupArn={group}")).await;
+        assert_eq!(health.all("Id"), ["100.64.0.1", "10.0.0.9"]);
+        assert_eq!(health.all("AvailabilityZone"), ["all"]);
+    }
+
     async fn one_instance_on_two_ports_is_two_targets() {
         let lab = lab(&[]).await;
         let group = lab.group("g", "TCP").await;

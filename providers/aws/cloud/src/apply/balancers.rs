@@ -17,7 +17,7 @@ use super::{
     no_arn,
 };
 use aws::{
-    seen,
+    names, seen,
     wanted::{IpAddressType, LoadBalancer, Scheme, SubnetMapping},
 };
 
@@ -72,6 +72,9 @@ impl Cloud {
         };
         let made = found.and_then(|found| convert::load_balancer(&found, wanted.tags.clone()));
         let made = made.ok_or_else(|| no_arn("a load balancer"))?;
+        if !wanted.name.starts_with(names::GIVEN) {
+            self.is_really_made(&made).await?;
+        }
         self.note(Change::Created(Resource::LoadBalancer(made.clone())));
         // Creation has no word for it.
         if wanted.enforce_rules_on_private_link.is_some() && !groups.is_empty() {
@@ -79,6 +82,25 @@ impl Cloud {
             self.set_security_groups(&made.arn, groups, enforce).await?;
         }
         Ok(made)
+    }
+
+    /// AWS answers a creation with the one that is there when that has the same name and settings,
+    /// whosever it is, and leaves its tags. Of names that are chosen nobody knows whose they are.
+    async fn is_really_made(&self, made: &seen::LoadBalancer) -> Result<(), Error> {
+        let tags = match self.tags_of_one(&made.arn).await {
+            // AWS does not know everywhere yet what it has just made.
+            Err(Error::NotFound { message }) => return Err(Error::Unavailable { message }),
+            tags => tags?,
+        };
+        if self.same_stack(&tags, &made.tags) {
+            return Ok(());
+        }
+        Err(Error::Duplicate {
+            message: format!(
+                "a load balancer is called {} that is not this Service's ({})",
+                made.name, made.arn
+            ),
+        })
     }
 
     /// The one that has the name already, if it is ours.

@@ -223,6 +223,35 @@ fn what_has_our_name_and_not_our_tags_is_left_alone() {
     });
 }
 
+/// AWS answers CreateLoadBalancer with the one that is there, if that is equal.
+#[test]
+#[ignore = "moto: needs Python and PyPI"]
+fn an_equal_load_balancer_of_the_same_name_is_not_seized() {
+    run(async {
+        let lab = Lab::new("blue", 0).await;
+        let cloud = lab.cloud().await;
+        let chosen = |stack: &str| {
+            let mut wanted = lab.wanted(stack, "api");
+            wanted.security_group = None;
+            for group in wanted.target_groups.values_mut() {
+                group.name = group.tags["service.k8s.aws/resource"].replace(['/', ':'], "-");
+            }
+            wanted
+        };
+        settle(&cloud, &chosen("shop/web")).await;
+        let before = seen(&cloud, "shop/web").await;
+        let creation = plan(&chosen("bank/web"), &seen(&cloud, "bank/web").await);
+        let (_, error) = cloud
+            .apply(&creation, &mut Made::default())
+            .await
+            .unwrap_err();
+        assert!(matches!(error, Error::Duplicate { .. }), "{error}");
+        assert!(error.to_string().contains("api"), "{error}");
+        assert_eq!(seen(&cloud, "shop/web").await, before);
+        assert!(seen(&cloud, "bank/web").await.load_balancers.is_empty());
+    });
+}
+
 #[test]
 #[ignore = "moto: needs Python and PyPI"]
 fn lbcs_load_balancers_are_ours() {

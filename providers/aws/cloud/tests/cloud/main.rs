@@ -5,5 +5,7 @@ mod admission;
 mod adoption;
 mod chain;
 mod emulated;
+mod faults;
+mod features;
 mod lab;
 mod scripted;

@@ -2,9 +2,10 @@
 
 use std::time::Duration;
 
-use aws_cloud::{Error, Operation, Outcome, throttle::Service};
+use aws::plan::{Action, Ref};
+use aws_cloud::{Error, Made, Operation, Outcome, throttle::Service};
 
-use crate::lab::{answer, connect, refusal, run, server};
+use crate::lab::{answer, connect, one, refusal, run, server};
 
 const NO_GROUPS: &str = "<DescribeSecurityGroupsResponse \
     xmlns=\"http://ec2.amazonaws.com/doc/2016-11-15/\"><securityGroupInfo/>\
@@ -149,5 +150,51 @@ fn a_read_is_sent_again_when_aws_is_in_trouble_and_given_up_in_the_end() {
         let error = cloud.health("group").await.unwrap_err();
         assert!(matches!(error, Error::Unavailable { .. }), "{error}");
         assert_eq!(cloud.calls().of(Operation::DescribeTargetHealth), 4);
+    });
+}
+
+#[test]
+fn tags_are_read_and_written_for_twenty_resources_at_a_time() {
+    run(async {
+        let members: Vec<String> = (0..25)
+            .map(|n| load_balancer(&format!("lb-{n}"), "network"))
+            .collect();
+        let no_tags = || answer("DescribeTags", "<TagDescriptions/>");
+        let done = |operation: &str| answer(operation, "");
+        let server = server(vec![
+            load_balancers(&members.concat(), ""),
+            no_target_groups(),
+            no_tags(),
+            no_tags(),
+            (200, NO_GROUPS.to_owned()),
+            (200, NO_GROUPS.to_owned()),
+            done("AddTags"),
+            done("AddTags"),
+            done("RemoveTags"),
+            done("RemoveTags"),
+        ]);
+        let cloud = connect(&server.endpoint, "blue", "vpc-1").await;
+        cloud.account(Duration::ZERO).await.unwrap();
+        let resources: Vec<Ref> = (0..25).map(|n| Ref::There(format!("lb-{n}"))).collect();
+        let add = one(Action::AddTags {
+            resources: resources.clone(),
+            tags: [("team".to_owned(), "x".to_owned())].into(),
+        });
+        cloud.apply(&add, &mut Made::default()).await.unwrap();
+        let remove = one(Action::RemoveTags {
+            resources,
+            keys: ["team".to_owned()].into(),
+        });
+        cloud.apply(&remove, &mut Made::default()).await.unwrap();
+        let asked = server.asked.lock().unwrap();
+        let resources = |body: &String| body.matches("ResourceArns.member.").count();
+        let counts: Vec<usize> = asked
+            .iter()
+            .map(resources)
+            .filter(|count| *count > 0)
+            .collect();
+        // Reading begins with the rest.
+        assert_eq!(counts, [5, 20, 20, 5, 20, 5]);
+        assert_eq!(cloud.calls().of(Operation::DescribeTags), 2);
     });
 }
