@@ -6,7 +6,10 @@ use std::{
     str::FromStr,
 };
 
-use aws::input::{Network, SecurityGroup, Subnet};
+use aws::{
+    input::{Network, SecurityGroup, Subnet},
+    nodes::{Missing, missing},
+};
 use ipnet::{IpNet, Ipv4Net, Ipv6Net};
 use model::quoted;
 use serde::{Deserialize, Deserializer, de::Error as _};
@@ -125,6 +128,9 @@ fn subnet(file: FileSubnet) -> Subnet {
 /// Zones of the assumed network.
 const ZONES: [char; 3] = ['a', 'b', 'c'];
 const REGION: &str = "eu-central-1";
+/// The nodes' security group, and the one that they let in.
+const NODES: &str = "sg-assumed-nodes";
+const TRAFFIC: &str = "sg-assumed-traffic";
 
 /// A VPC with a private and a public subnet in each of three zones, all dual-stack and tagged for
 /// load balancers. What the Services name is assumed to be there, as many zones as they name.
@@ -161,6 +167,24 @@ pub fn assumed<'a>(members: impl Iterator<Item = &'a Member>) -> Network {
                 };
                 add(&mut network, name, zone, false, tags);
             }
+        }
+        let named = member.class.node_security_groups.iter();
+        for id in named.chain(std::iter::once(&NODES.to_owned())) {
+            let tag = format!("kubernetes.io/cluster/{}", member.class.cluster);
+            let group = SecurityGroup {
+                name: "nodes".to_owned(),
+                rules: BTreeSet::new(),
+                tags: BTreeMap::from([(tag, "owned".to_owned())]),
+            };
+            network.security_groups.entry(id.clone()).or_insert(group);
+        }
+        if let Missing::TrafficGroup(group) = missing(&network, &member.class.cluster, &[]) {
+            let group = SecurityGroup {
+                name: group.name,
+                rules: BTreeSet::new(),
+                tags: group.tags,
+            };
+            network.security_groups.insert(TRAFFIC.to_owned(), group);
         }
         for name in &request.security_groups {
             let tags = BTreeMap::from([("Name".to_owned(), name.clone())]);
