@@ -158,8 +158,11 @@ fn available(found: anyhow::Result<String>) -> anyhow::Result<Outcome> {
     }
 }
 
-/// Packages whose ignored tests need moto.
-const MOTO: [&str; 3] = ["aws-cloud", "aws-tests", "moto"];
+/// Packages whose ignored tests need moto, and those in a module [`KUBERNETES`] or `lab` a real
+/// Kubernetes as well. Ignored tests of all others need a real Kubernetes.
+const MOTO: [&str; 4] = ["aws-cloud", "aws-tests", "controller", "moto"];
+/// How the modules of such tests begin.
+const KUBERNETES: &str = "real::";
 
 /// A part that is one command: its exit status is the outcome.
 fn simple(command: &mut Command) -> anyhow::Result<Outcome> {
@@ -199,41 +202,26 @@ fn advisories(root: &Path) -> anyhow::Result<Outcome> {
 }
 
 /// Tests that need kubectl have `kubectl` in their path; without one they are left out by that
-/// word, so that they count as skipped and not as passed. Tests on a real Kubernetes are ignored at
-/// first; where it can run, a second call runs them, and those that need nodes lie in a
-/// module `lab` or `lab_MODE`. Tests against moto are ignored at first, too, and run with those; where
-/// only one of the two can run, the packages of the other stay out (controller's own tests against
-/// moto go with feature `aws`, which only those packages ask for).
+/// word, so that they count as skipped and not as passed. Tests that need a real Kubernetes or moto
+/// are ignored at first; a second call runs those that can run here.
 fn tests(root: &Path, counts: &mut Counts) -> anyhow::Result<Outcome> {
-    let command = || process::cargo(root, ["test", "--workspace", "--locked", "--no-fail-fast"]);
+    let command = || process::cargo(root, ["test", "--locked", "--no-fail-fast"]);
     let mut all = command();
+    all.arg("--workspace");
     match tools::kubectl() {
         Some((path, _)) => all.env("PORTOLAN_KUBECTL", path),
         None => all.args(["--", "--skip", "kubectl"]),
     };
     let mut ok = process::tee(&mut all, |line| counts.see(line))?.success();
-    let (real, moto) = (Binary::cached().is_ok(), moto::available().is_ok());
-    // runs: cargo test --package cluster -- --ignored
-    if real || moto {
-        // The same packages as above, so that nothing is compiled again for other features.
-        let mut more = match real {
-            true => command(),
-            false => process::cargo(root, ["test", "--locked", "--no-fail-fast"]),
-        };
-        match (real, moto) {
-            (true, false) => more.args(MOTO.map(|name| ["--exclude", name]).as_flattened()),
-            (false, true) => more.args(MOTO.map(|name| ["--package", name]).as_flattened()),
-            (_, _) => &mut more,
-        };
-        more.args(["--", "--ignored"]);
-        if !real {
-            more.args(["--skip", "real::", "--skip", "lab::"]);
-        }
-        if k8s::lab::available().is_err() {
-            more.args(["--skip", "lab::", "--skip", "lab_"]); // "available" is another word
-        }
+    let has = Has {
+        kubernetes: Binary::cached().is_ok(),
+        lab: k8s::lab::available().is_ok(),
+        moto: moto::available().is_ok(),
+    };
+    if let Some(arguments) = ignored(has) {
         let mut again = Counts::default();
-        ok &= process::tee(&mut more, |line| again.see(line))?.success();
+        let mut later = command();
+        ok &= process::tee(later.args(arguments), |line| again.see(line))?.success();
         counts.no_longer_ignored(again);
     }
     Ok(match (ok, counts.passed) {
@@ -241,4 +229,73 @@ fn tests(root: &Path, counts: &mut Counts) -> anyhow::Result<Outcome> {
         (true, _) => Outcome::Passed(counts.to_string()),
         (false, _) => Outcome::Failed(counts.to_string()),
     })
+}
+
+/// What a machine has for tests that are ignored at first.
+#[derive(Clone, Copy, Debug)]
+struct Has {
+    /// The programs of a real Kubernetes.
+    kubernetes: bool,
+    /// What nodes need as well.
+    lab: bool,
+    moto: bool,
+}
+
+/// What `cargo test` is to be told; `None`: nothing of it can run. Where everything can, it is the
+/// whole workspace, of which the first call has built all; a choice of packages has other features.
+fn ignored(has: Has) -> Option<Vec<&'static str>> {
+    let (mut arguments, mut skipped) = (vec![], vec![]);
+    match (has.kubernetes, has.moto) {
+        (false, false) => return None,
+        (true, true) => arguments.push("--workspace"),
+        (true, false) => {
+            // runs: cargo test --package cluster -- --ignored
+            arguments.push("--workspace");
+            arguments.extend(MOTO.iter().flat_map(|package| ["--exclude", package]));
+        }
+        (false, true) => {
+            // runs: cargo test --package aws-tests -- --ignored --skip real:: --skip lab::
+            arguments.extend(MOTO.iter().flat_map(|package| ["--package", package]));
+            skipped.push(KUBERNETES);
+        }
+    }
+    if !(has.kubernetes && has.lab) {
+        skipped.extend(["lab::", "lab_"]); // "available" is another word
+    }
+    arguments.extend(["--", "--ignored"]);
+    arguments.extend(skipped.iter().flat_map(|word| ["--skip", word]));
+    Some(arguments)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::{Has, ignored};
+
+    #[test]
+    fn what_a_machine_lacks_is_left_out() {
+        let told = |kubernetes, lab, moto| {
+            let has = Has {
+                kubernetes,
+                lab,
+                moto,
+            };
+            ignored(has).unwrap_or_default().join(" ")
+        };
+        assert_eq!(told(false, true, false), "");
+        assert_eq!(told(true, true, true), "--workspace -- --ignored");
+        assert_eq!(
+            told(true, false, true),
+            "--workspace -- --ignored --skip lab:: --skip lab_"
+        );
+        assert_eq!(
+            told(true, true, false),
+            "--workspace --exclude aws-cloud --exclude aws-tests --exclude controller --exclude moto \
+             -- --ignored"
+        );
+        assert_eq!(
+            told(false, true, true),
+            "--package aws-cloud --package aws-tests --package controller --package moto \
+             -- --ignored --skip real:: --skip lab:: --skip lab_"
+        );
+    }
 }

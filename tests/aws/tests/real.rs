@@ -14,8 +14,10 @@
 mod chart;
 #[path = "../../cluster/tests/common/mod.rs"]
 mod common;
+#[path = "../../cluster/tests/common/rights.rs"]
+mod rights;
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 
 use aws_tests::{CLASS, CLUSTER, Play, annotated, hostname, options, service, tcp, until};
 use cluster::{ControlPlane, Lab, LabOptions, Options};
@@ -133,8 +135,9 @@ mod real {
         let apply = ["apply", "--server-side", "--validate=strict", "-f", "-"];
         chart::kubectl(plane, &apply, &namespace.to_string());
         let set = format!("aws.enabled=true,aws.clusterName={CLUSTER}");
-        let show = ["--show-only", "templates/rbac.yaml", "--set", &set];
-        chart::kubectl(plane, &apply, &chart::rendered(&show));
+        let roles = rights::roles(&["--set", &set]);
+        let list = json!({"apiVersion": "v1", "kind": "List", "items": roles});
+        chart::kubectl(plane, &apply, &list.to_string());
         let token = plane
             .service_account_token(chart::NAMESPACE, "portolan")
             .await
@@ -145,52 +148,97 @@ mod real {
         let running = campaign(&play, play.stage.client.clone(), "one", chart::NAMESPACE);
         play.cluster().create(service("web", tcp(80))).await;
         play.ready("web").await;
+        // Who cannot be served is told so by an Event, too.
+        let wrong = annotated(service("wrong", tcp(80)), &[("scheme", "sideways")]);
+        play.cluster().create(wrong).await;
+        play.says("wrong", "InvalidRequest").await;
         play.cluster().delete("Service", "default/web").await;
         play.gone("web").await;
         running.stop().await;
 
-        let user = format!("system:serviceaccount:{}:portolan", chart::NAMESPACE);
-        let mut log = plane.audit().unwrap();
-        log.retain(|line| line.user.username == user);
-        let refused: Vec<_> = log.iter().filter(|line| line.code() == 403).collect();
-        assert!(refused.is_empty(), "{refused:#?}");
+        let log = rights::log(plane);
+        assert_eq!(rights::refused(&log), [""; 0]);
+        let (with, used) = (rights::granted(&roles), rights::used(&log));
+        let ungranted: Vec<_> = used.difference(&with).collect();
+        assert!(ungranted.is_empty(), "{ungranted:?}");
         // What AWS adds to the roles; the rest is compared where pools are served.
-        let used: BTreeSet<String> = log
+        let without = rights::granted(&rights::roles(&[]));
+        let added: Vec<_> = with.difference(&without).collect();
+        assert_eq!(added.len(), 4, "{added:?}");
+        let unused: Vec<_> = added
             .iter()
-            .filter(|line| ["nodes", "endpointslices"].contains(&&*line.resource()))
-            .map(|line| format!("{}: {}", line.resource(), line.verb))
+            .filter(|right| !used.contains(**right))
             .collect();
-        let granted = ["nodes", "endpointslices"]
-            .iter()
-            .flat_map(|kind| ["list", "watch"].map(|verb| format!("{kind}: {verb}")));
-        assert_eq!(used, granted.collect());
+        assert!(unused.is_empty(), "{unused:?}");
     }
 }
 
 mod lab {
     use super::*;
 
-    /// The addresses of the ready pods, with port 8080.
-    async fn pods(play: &Play) -> BTreeSet<String> {
-        let slices = play.cluster().all("EndpointSlice").await;
-        let ours = slices
-            .iter()
-            .filter(|slice| slice["metadata"]["labels"]["kubernetes.io/service-name"] == "web");
-        let endpoints =
-            ours.flat_map(|slice| slice["endpoints"].as_array().cloned().unwrap_or_default());
-        endpoints
-            .filter(|endpoint| endpoint["conditions"]["ready"] == true)
-            .map(|endpoint| format!("{}:8080", endpoint["addresses"][0].as_str().unwrap()))
-            .collect()
+    /// Pods whose port `http` is this one.
+    fn deployment(replicas: u32, port: u16) -> Value {
+        let labels = json!({"app": "web"});
+        json!({
+            "apiVersion": "apps/v1", "kind": "Deployment",
+            "metadata": {"namespace": "default", "name": "web"},
+            "spec": {
+                "replicas": replicas, "selector": {"matchLabels": labels},
+                "template": {
+                    "metadata": {"labels": labels},
+                    "spec": {
+                        "terminationGracePeriodSeconds": 1,
+                        "topologySpreadConstraints": [{
+                            "maxSkew": 1, "topologyKey": "kubernetes.io/hostname",
+                            "whenUnsatisfiable": "DoNotSchedule",
+                            "labelSelector": {"matchLabels": labels},
+                        }],
+                        "containers": [{
+                            "name": "netexec", "image": cluster::lab::AGNHOST,
+                            "imagePullPolicy": "Never",
+                            "args": ["netexec", format!("--http-port={port}")],
+                            "ports": [{"name": "http", "containerPort": port}],
+                            "readinessProbe": {
+                                "httpGet": {"path": "/healthz", "port": "http"}, "periodSeconds": 1,
+                            },
+                        }],
+                    },
+                },
+            },
+        })
     }
 
-    async fn follows(play: &Play, group: &str, count: usize) {
+    /// The nodes of the ready pods, by the pods' addresses. Not by EndpointSlices: they are what the
+    /// controller goes by.
+    fn pods(plane: &ControlPlane) -> BTreeMap<String, String> {
+        let get = ["get", "pods", "-l", "app=web", "-o", "json"];
+        let list: Value = serde_json::from_str(&chart::kubectl(plane, &get, "")).unwrap();
+        let stays = |pod: &&Value| {
+            let conditions = pod["status"]["conditions"].as_array();
+            let mut conditions = conditions.into_iter().flatten();
+            pod["metadata"]["deletionTimestamp"].is_null()
+                && conditions.any(|c| c["type"] == "Ready" && c["status"] == "True")
+        };
+        let pods = list["items"].as_array().unwrap().iter().filter(stays);
+        let text = |value: &Value| value.as_str().unwrap().to_owned();
+        pods.map(|pod| {
+            let node = text(&pod["spec"]["nodeName"]);
+            (text(&pod["status"]["podIP"]), node)
+        })
+        .collect()
+    }
+
+    /// The targets become exactly so many pods, on this port.
+    async fn follows(plane: &ControlPlane, play: &Play, count: usize, port: u16) {
+        let group = play.target_groups().await.remove(0);
         until(&format!("{count} pods are the targets"), async || {
-            let pods = pods(play).await;
-            let targets = play.targets(group).await;
+            let pods = pods(plane);
+            let wanted = pods.keys().map(|address| format!("{address}:{port}"));
+            let wanted: BTreeSet<String> = wanted.collect();
+            let targets = play.targets(&group).await;
             let targets = targets.into_iter().filter(|(_, state)| state != "draining");
             let targets: BTreeSet<String> = targets.map(|(target, _)| target).collect();
-            pods.len() == count && targets == pods
+            wanted.len() == count && targets == wanted
         })
         .await;
     }
@@ -209,44 +257,28 @@ mod lab {
         };
         let plane = lab.plane();
         let play = Play::on_plane(plane, plane.config().await.unwrap()).await;
-        let deployment: Value = json!({
-            "apiVersion": "apps/v1", "kind": "Deployment",
-            "metadata": {"namespace": "default", "name": "web"},
-            "spec": {
-                "replicas": 3, "selector": {"matchLabels": {"app": "web"}},
-                "template": {
-                    "metadata": {"labels": {"app": "web"}},
-                    "spec": {
-                        "terminationGracePeriodSeconds": 1,
-                        "containers": [{
-                            "name": "netexec", "image": cluster::lab::AGNHOST,
-                            "imagePullPolicy": "Never", "args": ["netexec", "--http-port=8080"],
-                            "ports": [{"name": "http", "containerPort": 8080}],
-                            "readinessProbe": {
-                                "httpGet": {"path": "/healthz", "port": "http"}, "periodSeconds": 1,
-                            },
-                        }],
-                    },
-                },
-            },
-        });
-        chart::kubectl(plane, &["apply", "-f", "-"], &deployment.to_string());
+        let apply = ["apply", "-f", "-"];
+        chart::kubectl(plane, &apply, &deployment(3, 8080).to_string());
         let mut web = annotated(service("web", tcp(80)), &[("nlb-target-type", "ip")]);
         web["spec"]["selector"] = json!({"app": "web"});
         web["spec"]["ports"][0]["targetPort"] = json!("http");
         play.cluster().create(web).await;
         let running = play.controller("one");
         play.ready("web").await;
-        let group = play.target_groups().await.remove(0);
-        follows(&play, &group, 3).await;
+        follows(plane, &play, 3, 8080).await;
+        let nodes: BTreeSet<String> = pods(plane).into_values().collect();
+        assert_eq!(nodes.len(), 2, "{nodes:?}");
         scale(plane, 5);
-        follows(&play, &group, 5).await;
+        follows(plane, &play, 5, 8080).await;
         scale(plane, 1);
-        follows(&play, &group, 1).await;
-        let before = pods(&play).await;
+        follows(plane, &play, 1, 8080).await;
+        let before = pods(plane);
         chart::kubectl(plane, &["delete", "pod", "-l", "app=web"], "");
-        follows(&play, &group, 1).await;
-        assert_ne!(pods(&play).await, before, "another pod");
+        follows(plane, &play, 1, 8080).await;
+        assert_ne!(pods(plane), before, "another pod");
+        // A named port is each pod's own.
+        chart::kubectl(plane, &apply, &deployment(3, 9090).to_string());
+        follows(plane, &play, 3, 9090).await;
         play.ready("web").await;
         play.cluster().delete("Service", "default/web").await;
         play.gone("web").await;

@@ -11,14 +11,17 @@
 #[path = "common/chart.rs"]
 mod chart;
 mod common;
+#[path = "common/rights.rs"]
+mod rights;
 
-use std::{collections::BTreeSet, time::Duration};
+use std::time::Duration;
 
-use chart::{NAMESPACE, kubectl, rendered};
-use cluster::{AuditLine, ControlPlane, Options};
+use chart::{NAMESPACE, kubectl};
+use cluster::{ControlPlane, Options};
 use common::real;
 use controller::shell::{self, Election};
 use devapi::faults::{Fault, Faults, Match};
+use rights::{granted, refused, roles, used};
 use serde_json::{Value, json};
 use tests::{
     cluster::{Cluster, addresses, condition},
@@ -31,45 +34,6 @@ use tower::Layer as _;
 const QUIET: Duration = Duration::from_secs(3);
 /// As the chart names it.
 const LEASE: &str = "portolan-controller";
-
-/// `group/resource/subresource: verb`, the group empty for the core's.
-type Rights = BTreeSet<String>;
-
-fn roles(more: &[&str]) -> Vec<Value> {
-    let text = rendered(&[&["--show-only", "templates/rbac.yaml"], more].concat());
-    serde_saphyr::from_multiple(&text).unwrap()
-}
-
-fn granted(roles: &[Value]) -> Rights {
-    let words = |rule: &Value, field: &str| -> Vec<String> {
-        serde_json::from_value(rule[field].clone()).unwrap()
-    };
-    let rules = roles.iter().filter_map(|role| role["rules"].as_array());
-    let mut rights = Rights::new();
-    for rule in rules.flatten() {
-        for group in words(rule, "apiGroups") {
-            for resource in words(rule, "resources") {
-                for verb in words(rule, "verbs") {
-                    rights.insert(format!("{group}/{resource}: {verb}"));
-                }
-            }
-        }
-    }
-    rights
-}
-
-fn used(log: &[AuditLine]) -> Rights {
-    let of = |line: &AuditLine| {
-        let object = line.object_ref.as_ref()?;
-        Some(format!(
-            "{}/{}: {}",
-            object.api_group,
-            line.resource(),
-            line.verb
-        ))
-    };
-    log.iter().filter_map(of).collect()
-}
 
 fn apply(plane: &ControlPlane, objects: &str) {
     let apply = ["apply", "--server-side", "--validate=strict", "-f", "-"];
@@ -243,11 +207,8 @@ async fn the_roles_grant_exactly_what_the_controller_uses() {
     on.cluster.check().await;
     three.stop().await;
 
-    let mut log = plane.audit().unwrap();
-    let user = format!("system:serviceaccount:{NAMESPACE}:portolan");
-    log.retain(|line| line.user.username == user);
-    let refused: Vec<_> = log.iter().filter(|line| line.code() == 403).collect();
-    assert!(refused.is_empty(), "{refused:#?}");
+    let log = rights::log(plane);
+    assert_eq!(refused(&log), [""; 0]);
     let (granted, used) = (granted(&roles), used(&log));
     let difference: Vec<_> = granted.symmetric_difference(&used).collect();
     assert!(

@@ -22,6 +22,18 @@ class Backend(EC2Backend):
         super().__init__(*args, **kwargs)
         self.lingering = {}  # security group -> until when a deleted load balancer's interface has it
 
+    def describe_tags(self, filters=None):
+        """The same answer; moto compares an id with every tag of the account, for each resource anew."""
+        ids = (filters or {}).get("resource-id", [])
+        if not ids or any(set("*?\\") & set(id) for id in ids):
+            return super().describe_tags(filters)
+        everything = self.tags
+        self.tags = {id: everything[id] for id in ids if id in everything}
+        try:
+            return super().describe_tags(filters)
+        finally:
+            self.tags = everything
+
     def linger(self, groups):
         until = time.monotonic() + settings.INTERFACE_SECONDS
         self.lingering.update(dict.fromkeys(groups, until))
