@@ -13,6 +13,7 @@ use k8s_openapi::apimachinery::pkg::apis::meta::v1::{Condition, LabelSelector};
 use kube::{CustomResource, KubeSchema};
 use serde::{Deserialize, Serialize};
 
+use crate::announce::Announce;
 use crate::duration::{BOUNDS_MESSAGE, BOUNDS_RULE, FORM_MESSAGE, FORM_RULE};
 use crate::schema::{self, limits};
 
@@ -197,20 +198,6 @@ pub enum Strategy {
     /// after re-creation, as long as it is free.
     Stable,
 }
-
-/// How the addresses of a pool are made known on the network.
-#[derive(KubeSchema, Serialize, Deserialize, Clone, Debug, Default, PartialEq)]
-#[serde(rename_all = "camelCase")]
-pub struct Announce {
-    /// Announce by ARP and NDP, from one node of the same network segment at a time.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub l2: Option<L2>,
-}
-
-/// Announcement by ARP and NDP; has no settings yet.
-#[derive(KubeSchema, Serialize, Deserialize, Clone, Debug, Default, PartialEq)]
-#[serde(rename_all = "camelCase")]
-pub struct L2 {}
 
 /// What has become of an AddressPool.
 #[derive(KubeSchema, Serialize, Deserialize, Clone, Debug, Default, PartialEq)]

@@ -8,19 +8,25 @@
 
 mod address_pool;
 mod allocation_block;
+mod announce;
+mod announcement;
 mod duration;
 mod load_balancer_class;
 mod node_port_pool;
 mod schema;
+mod speaker;
+mod speaker_status;
 mod yaml;
 
 pub use address_pool::{
-    AddressPool, AddressPoolSpec, AddressPoolStatus, Announce, Counts, L2, PoolUsage, Strategy,
+    AddressPool, AddressPoolSpec, AddressPoolStatus, Counts, PoolUsage, Strategy,
 };
 pub use allocation_block::{
     AllocationBlock, AllocationBlockSpec, BlockClaim, BlockHolder, BlockSharing, HolderKind,
     Retained,
 };
+pub use announce::{Announce, L2, PreferredNodes};
+pub use announcement::{AnnouncedAddress, Announcement, AnnouncementSpec};
 pub use duration::{MAX_RETENTION, parse_duration};
 pub use k8s_openapi::apimachinery::pkg::apis::meta::v1::{Condition, LabelSelector};
 pub use load_balancer_class::{
@@ -29,6 +35,8 @@ pub use load_balancer_class::{
 };
 pub use node_port_pool::{NodePortPool, NodePortPoolSpec, NodePortPoolStatus, PortStrategy};
 pub use schema::limits;
+pub use speaker::{Exclusion, Speaker, SpeakerPool, SpeakerSpec};
+pub use speaker_status::{Announced, SpeakerStatus, SpeakerStatusSpec, Unable};
 pub use yaml::yaml;
 
 use k8s_openapi::apiextensions_apiserver::pkg::apis::apiextensions::v1::CustomResourceDefinition;
@@ -53,8 +61,11 @@ pub fn all() -> Vec<CustomResourceDefinition> {
     [
         AddressPool::crd(),
         AllocationBlock::crd(),
+        Announcement::crd(),
         LoadBalancerClass::crd(),
         NodePortPool::crd(),
+        Speaker::crd(),
+        SpeakerStatus::crd(),
     ]
     .into_iter()
     .map(schema::finish)

@@ -67,6 +67,24 @@ pub mod limits {
     pub const SHARING_PORTS: u32 = 1024;
     /// Characters in a sharing port, `SCTP/65535`.
     pub const SHARING_PORT: u32 = 16;
+    /// Interfaces, or patterns of them, in a list.
+    pub const INTERFACES: u32 = 16;
+    /// Characters in a pattern of interface names: a name has at most 15 (IFNAMSIZ - 1).
+    pub const INTERFACE: u32 = 32;
+    /// Entries of nodes that a pool prefers.
+    pub const PREFERRED_NODES: u32 = 16;
+    /// Addresses that one node at a time must answer for, because Services share them.
+    pub const ANNOUNCED: u32 = 512;
+    /// Services with such addresses.
+    pub const ANNOUNCED_SERVICES: u32 = 1024;
+    /// Characters in a Service's namespace and name with a slash between.
+    pub const SERVICE: u32 = 127;
+    /// Nodes in a list.
+    pub const NODES: u32 = 5000;
+    /// A node's internal addresses.
+    pub const NODE_ADDRESSES: u32 = 16;
+    /// Addresses, or Services, in a node's status.
+    pub const STATUS_ENTRIES: u32 = 8192;
     /// Characters in the text that identifies a sharing Service's backends.
     pub const BACKEND: u32 = 4096;
 }
@@ -124,6 +142,12 @@ const LOAD_BALANCER_RULES: &[ItemRule] = &[(
     "write the ARN of a Network Load Balancer: arn:aws:elasticloadbalancing:REGION:ACCOUNT:loadbalancer/net/NAME/ID",
 )];
 
+/// What every entry of a list of interfaces has to satisfy.
+const INTERFACE_RULES: &[ItemRule] = &[(
+    "self.matches('^[^/:[:space:]]+$')",
+    "write the name of an interface (eth1) or a pattern of names (eth*), without slashes, colons and spaces",
+)];
+
 /// A set of strings, each judged by `rules`.
 fn strings(max_items: u32, max_length: u32, rules: &[ItemRule]) -> Schema {
     let rules: Vec<_> = rules
@@ -155,6 +179,46 @@ pub(crate) fn ports(_: &mut SchemaGenerator) -> Schema {
 /// Names of namespaces.
 pub(crate) fn namespaces(_: &mut SchemaGenerator) -> Schema {
     strings(limits::NAMESPACES, limits::NAMESPACE, NAMESPACE_RULES)
+}
+
+/// Names of interfaces, with wildcards.
+pub(crate) fn interfaces(_: &mut SchemaGenerator) -> Schema {
+    strings(limits::INTERFACES, limits::INTERFACE, INTERFACE_RULES)
+}
+
+/// Names of nodes; written by the controller, which takes them from Nodes.
+pub(crate) fn node_names(_: &mut SchemaGenerator) -> Schema {
+    plain(limits::NODES, limits::NAME)
+}
+
+/// Addresses of a node.
+pub(crate) fn node_addresses(_: &mut SchemaGenerator) -> Schema {
+    plain(limits::NODE_ADDRESSES, limits::NUMBER)
+}
+
+/// Namespaces and names of Services.
+pub(crate) fn services(_: &mut SchemaGenerator) -> Schema {
+    plain(limits::ANNOUNCED_SERVICES, limits::SERVICE)
+}
+
+/// Namespaces and names of all Services that one node answers for.
+pub(crate) fn answered_services(_: &mut SchemaGenerator) -> Schema {
+    plain(limits::STATUS_ENTRIES, limits::SERVICE)
+}
+
+/// Names of the interfaces of a node.
+pub(crate) fn interface_names(_: &mut SchemaGenerator) -> Schema {
+    plain(limits::INTERFACES, limits::INTERFACE)
+}
+
+/// Strings in order, of a list that one writer writes as a whole.
+fn plain(max_items: u32, max_length: u32) -> Schema {
+    json_schema!({
+        "type": "array",
+        "maxItems": max_items,
+        "x-kubernetes-list-type": "atomic",
+        "items": {"type": "string", "maxLength": max_length},
+    })
 }
 
 /// Names of address pools.

@@ -184,11 +184,11 @@ fn short_names_are_those_of_the_design() {
         .into_iter()
         .flat_map(|crd| crd.spec.names.short_names.unwrap_or_default())
         .collect();
-    assert_eq!(short, ["apool", "ablock", "lbc", "npool"]);
+    assert_eq!(short, ["apool", "ablock", "ann", "lbc", "npool"]);
 }
 
 #[test]
-fn only_the_ledger_has_no_status() {
+fn what_portolan_writes_for_itself_has_no_status() {
     let without: Vec<_> = crate::all()
         .into_iter()
         .filter(|crd| {
@@ -199,7 +199,15 @@ fn only_the_ledger_has_no_status() {
         })
         .map(|crd| crd.spec.names.kind)
         .collect();
-    assert_eq!(without, ["AllocationBlock"]);
+    assert_eq!(
+        without,
+        [
+            "AllocationBlock",
+            "Announcement",
+            "Speaker",
+            "SpeakerStatus"
+        ]
+    );
 }
 
 #[test]

@@ -54,6 +54,10 @@ fn usable_pools_are_accepted() {
                 json!({"serviceSelector": {"matchExpressions": [{"key": "tier", "operator": "DoesNotExist", "values": []}]}}),
             ),
             with(json!({"usage": "LoadBalancer", "announce": {"l2": {}}})),
+            with(json!({"announce": {"l2": {"interfaces": ["eth?", "bond0.7"]}}})),
+            with(json!({"announce": {"l2": {"preferredNodes": [
+                {"weight": 1, "nodeSelector": {}}, {"weight": 100, "nodeSelector": {}},
+            ]}}})),
             with(json!({"usage": "ClusterIP"})),
             with(json!({"retainFor": "30m"})),
             with(json!({"retainFor": "1h30m"})),
@@ -133,6 +137,37 @@ fn each_mistake_is_told_where_it_is() {
             with(json!({"usage": "ClusterIP", "announce": {}})),
             "spec",
             "remove announce",
+        ),
+        (
+            with(json!({"announce": {"l2": {"interfaces": []}}})),
+            "spec.announce.l2.interfaces",
+            "name at least one interface",
+        ),
+        (
+            with(json!({"announce": {"l2": {"interfaces": ["eth0 eth1"]}}})),
+            "spec.announce.l2.interfaces[0]",
+            "without slashes, colons and spaces",
+        ),
+        (
+            with(
+                json!({"announce": {"l2": {"preferredNodes": [{"weight": 0, "nodeSelector": {}}]}}}),
+            ),
+            "spec.announce.l2.preferredNodes[0].weight",
+            "1 to 100",
+        ),
+        (
+            with(
+                json!({"announce": {"l2": {"nodeSelector": {"matchExpressions": [{"key": "a", "operator": "In"}]}}}}),
+            ),
+            "spec.announce.l2.nodeSelector.matchExpressions[0]",
+            "at least one value",
+        ),
+        (
+            with(
+                json!({"announce": {"l2": {"preferredNodes": [{"weight": 1, "nodeSelector": {"matchExpressions": [{"key": "a", "operator": "In"}]}}]}}}),
+            ),
+            "spec.announce.l2.preferredNodes[0].nodeSelector.matchExpressions[0]",
+            "at least one value",
         ),
         (
             with(json!({"retainFor": ""})),
@@ -236,12 +271,16 @@ fn an_object_with_every_field_and_unknown_ones_survives_a_round_trip() {
         "strategy": "Stable",
         "retainFor": "24h",
         "avoidBuggyIPs": true,
-        "announce": {"l2": {}},
+        "announce": {"l2": {
+            "interfaces": ["eth*"],
+            "nodeSelector": {"matchLabels": {"edge": "yes"}},
+            "preferredNodes": [{"weight": 10, "nodeSelector": {"matchLabels": {"fast": "yes"}}}],
+        }},
     });
     let mut newer = known.clone();
     newer["quota"] = json!({"perNamespace": 3});
     newer["announce"]["bgp"] = json!({"communities": ["65000:1"]});
-    newer["announce"]["l2"]["interfaces"] = json!(["eth0"]);
+    newer["announce"]["l2"]["vlan"] = json!(7);
     assert_eq!(serde_json::to_value(pool(newer).spec).expect("JSON"), known);
 }
 
