@@ -16,6 +16,7 @@ pub(crate) fn run(program: &[Instruction], frame: &[u8], vlan: Option<u16>) -> R
         return Err(format!("{} instructions", program.len()));
     }
     let mut accumulator: u32 = 0;
+    let mut memory = [0_u32; 16];
     let mut at: usize = 0;
     loop {
         let (code, jt, jf, k) = *program.get(at).ok_or("runs off the end")?;
@@ -24,6 +25,14 @@ pub(crate) fn run(program: &[Instruction], frame: &[u8], vlan: Option<u16>) -> R
         match code {
             0x06 => return Ok(k),
             0x05 => at += usize::try_from(k).map_err(|error| error.to_string())?,
+            0x02 | 0x60 => {
+                let slot = usize::try_from(k).map_err(|error| error.to_string())?;
+                let place = memory.get_mut(slot).ok_or("no such memory")?;
+                match code {
+                    0x02 => *place = accumulator,
+                    _ => accumulator = *place,
+                }
+            }
             0x54 => accumulator &= k,
             0x15 => at += branch(accumulator == k),
             0x25 => at += branch(accumulator > k),
