@@ -1,8 +1,9 @@
 //! Programs of the classic Berkeley packet filter: the kernel hands over what is about an owned
 //! address, and drops the rest.
 //!
-//! A program accepts at least what [`crate::arp`] and [`crate::ndp`] read and what is about an
-//! address of its ranges, and never anything else than ARP and NDP. It does not verify checksums.
+//! Of frames for this station, everybody or a group, a program accepts all that [`crate::arp`] and
+//! [`crate::ndp`] read and that are about an address of its ranges, and never anything else than ARP
+//! and NDP. It does not verify checksums.
 
 mod program;
 mod ranges;

@@ -6,29 +6,33 @@ use super::ranges::{Range, Ranges};
 
 /// Operations (linux/bpf_common.h): load a word, half-word or byte of the frame, or one of 16 words
 /// that were remembered; combine; compare.
-pub(super) mod code {
-    pub(crate) const LOAD_WORD: u16 = 0x20;
-    pub(crate) const LOAD_HALF: u16 = 0x28;
-    pub(crate) const LOAD_BYTE: u16 = 0x30;
-    pub(crate) const RECALL: u16 = 0x60;
-    pub(crate) const REMEMBER: u16 = 0x02;
-    pub(crate) const AND: u16 = 0x54;
-    pub(crate) const EQUAL: u16 = 0x15;
-    pub(crate) const GREATER: u16 = 0x25;
-    pub(crate) const AT_LEAST: u16 = 0x35;
-    pub(crate) const SKIP: u16 = 0x05;
-    pub(crate) const RETURN: u16 = 0x06;
+mod code {
+    pub(super) const LOAD_WORD: u16 = 0x20;
+    pub(super) const LOAD_HALF: u16 = 0x28;
+    pub(super) const LOAD_BYTE: u16 = 0x30;
+    pub(super) const RECALL: u16 = 0x60;
+    pub(super) const REMEMBER: u16 = 0x02;
+    pub(super) const AND: u16 = 0x54;
+    pub(super) const EQUAL: u16 = 0x15;
+    pub(super) const GREATER: u16 = 0x25;
+    pub(super) const AT_LEAST: u16 = 0x35;
+    pub(super) const SKIP: u16 = 0x05;
+    pub(super) const RETURN: u16 = 0x06;
 }
 
 /// Where the kernel keeps what it took off the frame (linux/filter.h, `SKF_AD_OFF`).
 const AUXILIARY: u32 = 0_u32.wrapping_sub(0x1000);
-pub(super) const VLAN_TAG: u32 = AUXILIARY + 44;
-pub(super) const VLAN_TAG_PRESENT: u32 = AUXILIARY + 48;
+const PACKET_TYPE: u32 = AUXILIARY + 4;
+const VLAN_TAG: u32 = AUXILIARY + 44;
+const VLAN_TAG_PRESENT: u32 = AUXILIARY + 48;
+/// For this station, for everybody and for a group are less (linux/if_packet.h); greater are frames
+/// that this machine sends.
+const PACKET_OTHERHOST: u32 = 3;
 /// The part of a VLAN tag that says which one; zero is none, only a priority.
 const VLAN_ID: u32 = 0xfff;
 
 /// How much of an accepted frame is handed over: all.
-pub(super) const ACCEPT: u32 = 0x4_0000;
+const ACCEPT: u32 = 0x4_0000;
 const REJECT: u32 = 0;
 
 /// A load beyond the end of a frame rejects it.
@@ -52,9 +56,13 @@ pub(super) fn write(ranges: &Ranges) -> Vec<Instruction> {
     if v4.is_none() && v6.is_none() {
         return vec![ret(REJECT)];
     }
-    // Frames of a VLAN belong to that VLAN's own interface. Whether there is a tag is asked first:
-    // Linux 4.20 to 6.1 leave the tag of a frame in place when they hand it to that interface.
+    // Frames of a VLAN belong to that VLAN's own interface. A socket for every protocol sees the tag, one
+    // for one protocol sees, without the tag, the frames of a VLAN that has no interface, as another
+    // station's. Whether there is a tag is asked first: Linux 4.20 to 6.1 leave it in place when they
+    // hand a frame to its VLAN's interface.
     let mut all = vec![
+        load(code::LOAD_WORD, PACKET_TYPE),
+        jump(code::AT_LEAST, PACKET_OTHERHOST, 5, 0),
         load(code::LOAD_WORD, VLAN_TAG_PRESENT),
         jump(code::EQUAL, 0, 4, 0),
         load(code::LOAD_WORD, VLAN_TAG),

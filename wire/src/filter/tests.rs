@@ -29,7 +29,7 @@ fn steps(filter: &Filter) -> Vec<bpf::Instruction> {
 }
 
 fn accepts(filter: &Filter, frame: &[u8]) -> bool {
-    bpf::run(&steps(filter), frame, None).unwrap() > 0
+    bpf::run(&steps(filter), frame, bpf::Arrival::default()).unwrap() > 0
 }
 
 fn is_in(ranges: &Ranges, ip: IpAddr) -> bool {
@@ -144,13 +144,24 @@ fn one_family_does_not_let_the_other_in() {
 }
 
 #[test]
-fn frames_of_a_vlan_are_left_to_the_vlans_interface() {
-    let filter = program([ip("203.0.113.5"), ip("2001:db8::5")]);
-    for frame in [asks(ip("203.0.113.5")), asks(ip("2001:db8::5"))] {
-        // Tag zero has a priority only.
-        for (vlan, expected) in [(None, true), (Some(0xe000), true), (Some(10), false)] {
-            let accepted = bpf::run(&steps(&filter), &frame, vlan).unwrap() > 0;
-            assert_eq!(accepted, expected, "{vlan:?}");
+fn frames_of_a_vlan_of_other_stations_and_of_this_machine_are_left_out() {
+    let program = steps(&program([ip("203.0.113.5"), ip("2001:db8::5")]));
+    #[rustfmt::skip]
+    let rows = [
+        ("for this station", 0, None, true),
+        ("for everybody", 1, None, true),
+        ("for a group", 2, None, true),
+        ("for another station", 3, None, false),
+        ("sent by this machine", 4, None, false),
+        ("with a priority only", 1, Some(0xe000), true),
+        ("in a VLAN", 1, Some(10), false),
+        ("in a VLAN, with a priority", 1, Some(0xe00a), false),
+    ];
+    for (what, packet_type, vlan, expected) in rows {
+        for frame in [asks(ip("203.0.113.5")), asks(ip("2001:db8::5"))] {
+            let arrival = bpf::Arrival { packet_type, vlan };
+            let accepted = bpf::run(&program, &frame, arrival).unwrap() > 0;
+            assert_eq!(accepted, expected, "{what}");
         }
     }
 }
@@ -278,7 +289,7 @@ proptest! {
     ) {
         let ranges = fitting(addresses.iter().copied());
         let program = steps(&program(addresses.iter().copied()));
-        let accepts = |frame: &[u8]| bpf::run(&program, frame, None).unwrap() > 0;
+        let accepts = |frame: &[u8]| bpf::run(&program, frame, bpf::Arrival::default()).unwrap() > 0;
         prop_assert!(ranges.v4.len() + ranges.v6.len() <= MOST_RANGES);
         let written = super::program(addresses.iter().copied());
         prop_assert!(super::program::charge(written.instructions()) <= MOST_CHARGE);
@@ -303,7 +314,7 @@ proptest! {
         let owned: BTreeSet<IpAddr> = addresses;
         let program = steps(&program(owned.iter().copied()));
         for ip in others.iter().chain(&owned) {
-            let accepted = bpf::run(&program, &asks(*ip), None).unwrap() > 0;
+            let accepted = bpf::run(&program, &asks(*ip), bpf::Arrival::default()).unwrap() > 0;
             prop_assert_eq!(accepted, owned.contains(ip));
         }
     }
