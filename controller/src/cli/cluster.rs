@@ -60,8 +60,9 @@ where
                 return Ok(listed);
             }
             Err(error) => {
-                return Err(error)
-                    .with_context(|| format!("cannot list {plural} (docs/numbers.md has the rights)"));
+                return Err(error).with_context(|| {
+                    format!("cannot list {plural} (docs/numbers.md has the rights)")
+                });
             }
         };
         for object in page.items {

@@ -1,10 +1,6 @@
 //! `portolan numbers` and `portolan numbers audit`: shows, and changes nothing.
 
-use std::{
-    net::IpAddr,
-    path::PathBuf,
-    process::ExitCode,
-};
+use std::{net::IpAddr, path::PathBuf, process::ExitCode};
 
 use anyhow::Result;
 use clap::{Args, Subcommand, ValueEnum};

@@ -186,7 +186,8 @@ fn sockets(port: &NodePort, node: &Node, taken: &RangeSet) -> Vec<Collision> {
     for &protocol in &port.protocols {
         let on = |state: SocketState| {
             let sockets = node.sockets.iter();
-            sockets.filter(move |s| s.protocol == protocol && s.port == port.port && s.state == state)
+            sockets
+                .filter(move |s| s.protocol == protocol && s.port == port.port && s.state == state)
         };
         let listeners: Vec<&Socket> = match port.kind {
             Kind::HealthCheckNodePort => Vec::new(),
@@ -198,7 +199,10 @@ fn sockets(port: &NodePort, node: &Node, taken: &RangeSet) -> Vec<Collision> {
         let (what, why) = match (listeners.as_slice(), connections.as_slice()) {
             ([_, ..], _) => (
                 What::Listener,
-                format!("{}; what arrives at the node for this port goes to the Service instead", who(&listeners)),
+                format!(
+                    "{}; what arrives at the node for this port goes to the Service instead",
+                    who(&listeners)
+                ),
             ),
             // Accepted on a port that somebody listens on for health checks, unless the node takes
             // such ports for itself.

@@ -16,7 +16,7 @@ use model::{Number, Port, Protocol, Rejection, ServiceKey, Space, Uid, Use};
 use serde::Serialize;
 
 use super::{
-    record::{PoolRecord, ServiceType},
+    record::{PoolKind, PoolRecord, ServiceType},
     translate,
 };
 
@@ -371,10 +371,14 @@ impl Given {
         self.pools.iter().filter_map(|pool| pool.pool.as_ref().ok())
     }
 
-    /// The pools and what the ledger says of their numbers.
-    fn ledger(&self) -> Allocator {
+    /// The pools (of one resource, as names are unique only there) and what the ledger says of their
+    /// numbers.
+    fn ledger(&self, only: Option<PoolKind>) -> Allocator {
         let mut allocator = Allocator::new();
-        allocator.set_pools(self.readable_pools().cloned().collect());
+        let pools = (self.pools.iter())
+            .filter(|pool| only.is_none_or(|kind| pool.kind == kind))
+            .filter_map(|pool| pool.pool.clone().ok());
+        allocator.set_pools(pools.collect());
         for (&number, claim) in &self.claims {
             match claim {
                 Claim::Held(holders) => {
@@ -394,8 +398,8 @@ impl Given {
     }
 
     /// The same, and every number in a pool that a Service has without a claim.
-    fn ledger_and_services(&self) -> Allocator {
-        let mut allocator = self.ledger();
+    fn ledger_and_services(&self, only: Option<PoolKind>) -> Allocator {
+        let mut allocator = self.ledger(only);
         for owner in &self.services {
             for shown in &owner.shown {
                 let known = allocator.holders(shown.number);
@@ -417,7 +421,7 @@ impl Given {
 
     /// Who has what.
     pub fn report(&self, filter: &Filter) -> Report {
-        let ledger = self.ledger();
+        let ledger = self.ledger(None);
         let wanted = |holding: &Holding| {
             filter.number.is_none_or(|number| holding.at == number)
                 && (filter.group).is_none_or(|group| holding.kind.group() == group)
@@ -440,7 +444,7 @@ impl Given {
         });
         let pools = match &filter.namespace {
             Some(_) => Vec::new(),
-            None => fill::fills(self, &ledger, filter),
+            None => fill::fills(self, filter),
         };
         Report {
             answer: (filter.number.filter(|_| numbers.is_empty()))
@@ -466,7 +470,11 @@ impl Given {
             .map(|pool| {
                 let which = fill::resource(pool);
                 let never = pool.reserved(number.space).contains(number.value);
-                let how = if never { "never hands it out" } else { "has it" };
+                let how = if never {
+                    "never hands it out"
+                } else {
+                    "has it"
+                };
                 format!("{which} {} {how}", pool.name)
             })
             .collect();

@@ -112,7 +112,10 @@ pub fn sockets(protocol: Protocol, text: &str) -> Vec<Socket> {
             port: local.port(),
             address: local.to_string(),
             state,
-            inode: fields.get(9).and_then(|inode| inode.parse().ok()).unwrap_or(0),
+            inode: fields
+                .get(9)
+                .and_then(|inode| inode.parse().ok())
+                .unwrap_or(0),
             process: None,
         })
     };
@@ -132,7 +135,10 @@ pub fn endpoints(text: &str) -> Vec<Socket> {
             port,
             address: SocketAddr::new(address, port).to_string(),
             state: SocketState::Listening,
-            inode: fields.get(7).and_then(|inode| inode.parse().ok()).unwrap_or(0),
+            inode: fields
+                .get(7)
+                .and_then(|inode| inode.parse().ok())
+                .unwrap_or(0),
             process: None,
         })
     };

@@ -1,7 +1,7 @@
 //! How full pools are. Claims and retentions are those of the ledger; what Services have without a
 //! claim is not available either.
 
-use allocator::{Allocator, Pool, PoolState, UsageCounts};
+use allocator::{Pool, PoolState, PoolUsage, UsageCounts};
 use model::{Space, Use};
 use serde::Serialize;
 
@@ -94,36 +94,15 @@ pub(super) const fn word(space: Space) -> &'static str {
     }
 }
 
-pub(super) fn fills(given: &Given, ledger: &Allocator, filter: &Filter) -> Vec<Fill> {
-    let everybody = given.ledger_and_services();
-    let mut fills: Vec<Fill> = Vec::new();
-    for (pool, state) in ledger.pools() {
-        if (filter.group).is_some_and(|group| !pool.serves(group.usage())) {
-            continue;
-        }
-        let (state, note) = condition(pool, state);
-        let (before, after) = (ledger.usage(&pool.name), everybody.usage(&pool.name));
-        let spaces = [
-            (Space::V4, before.v4, after.v4),
-            (Space::V6, before.v6, after.v6),
-            (Space::Port, before.ports, after.ports),
-        ];
-        for (space, before, after) in spaces {
-            let ranges = pool.ranges(space);
-            let asked = match filter.number {
-                None => !ranges.is_empty(),
-                Some(number) => number.space == space && ranges.contains(number.value),
-            };
-            if asked {
-                fills.push(Fill {
-                    kind: resource(pool),
-                    pool: pool.name.to_string(),
-                    usage: pool.usage.as_str(),
-                    space: word(space),
-                    state,
-                    note: note.clone(),
-                    ..counts(before, after)
-                });
+pub(super) fn fills(given: &Given, filter: &Filter) -> Vec<Fill> {
+    let mut fills = Vec::new();
+    for kind in [PoolKind::Address, PoolKind::NodePort] {
+        let ledger = given.ledger(Some(kind));
+        let everybody = given.ledger_and_services(Some(kind));
+        for (pool, state) in ledger.pools() {
+            if (filter.group).is_none_or(|group| pool.serves(group.usage())) {
+                let (before, after) = (ledger.usage(&pool.name), everybody.usage(&pool.name));
+                fills.extend(fills_of(pool, state, (before, after), filter));
             }
         }
     }
@@ -132,6 +111,39 @@ pub(super) fn fills(given: &Given, ledger: &Allocator, filter: &Filter) -> Vec<F
     }
     fills.sort_by(|a, b| (a.kind, &a.pool, a.space).cmp(&(b.kind, &b.pool, b.space)));
     fills
+}
+
+/// One of each space that is asked for; usages by the ledger, and by ledger and Services.
+fn fills_of(
+    pool: &Pool,
+    state: &PoolState,
+    (before, after): (PoolUsage, PoolUsage),
+    filter: &Filter,
+) -> Vec<Fill> {
+    let (state, note) = condition(pool, state);
+    let spaces = [
+        (Space::V4, before.v4, after.v4),
+        (Space::V6, before.v6, after.v6),
+        (Space::Port, before.ports, after.ports),
+    ];
+    let asked = |space| {
+        let ranges = pool.ranges(space);
+        match filter.number {
+            None => !ranges.is_empty(),
+            Some(number) => number.space == space && ranges.contains(number.value),
+        }
+    };
+    (spaces.into_iter().filter(|(space, ..)| asked(*space)))
+        .map(|(space, before, after)| Fill {
+            kind: resource(pool),
+            pool: pool.name.to_string(),
+            usage: pool.usage.as_str(),
+            space: word(space),
+            state,
+            note: note.clone(),
+            ..counts(before, after)
+        })
+        .collect()
 }
 
 fn counts(before: UsageCounts, after: UsageCounts) -> Fill {

@@ -32,7 +32,7 @@ pub struct Free {
 impl Given {
     /// The lowest `count` free numbers of each space of a pool, or of every pool for such numbers.
     pub fn free(&self, group: Group, pool: Option<&str>, count: usize) -> Free {
-        let allocator = self.ledger_and_services();
+        let allocator = self.ledger_and_services(None);
         let mut free = Free {
             free: Vec::new(),
             warnings: self.warnings.clone(),

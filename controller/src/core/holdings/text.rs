@@ -117,7 +117,11 @@ impl fmt::Display for Free {
             return Ok(());
         }
         let mut rows = vec![vec!["NUMBER", "POOL"]];
-        rows.extend(self.free.iter().map(|free| vec![&*free.number, &*free.pool]));
+        rows.extend(
+            self.free
+                .iter()
+                .map(|free| vec![&*free.number, &*free.pool]),
+        );
         table(f, &rows)
     }
 }
