@@ -331,7 +331,7 @@ async fn the_audit_succeeds_where_the_node_keeps_out_of_the_way() {
     let line = format!("numbers audit --proc {node}");
     let printed = lab.printed(&line, 0);
     assert!(
-        printed.ends_with("No collision with 0 nodePorts and 1 NodePortPools.\n"),
+        printed.ends_with("No collision with 0 nodePorts and 1 NodePortPool.\n"),
         "{printed}"
     );
     assert_eq!(lab.json(&line, 0)["collisions"], json!([]));

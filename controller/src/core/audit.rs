@@ -180,36 +180,28 @@ fn ephemeral(port: &NodePort, taken: &RangeSet) -> Option<Collision> {
     })
 }
 
-/// What processes of the node do with the port.
+/// What processes of the node do with the port. Where one listens, connections are those that it
+/// has accepted; where none does, they are outgoing.
 fn sockets(port: &NodePort, node: &Node, taken: &RangeSet) -> Vec<Collision> {
+    let of = |protocol: Protocol, state: SocketState| -> Vec<&Socket> {
+        let on = |s: &&Socket| s.protocol == protocol && s.port == port.port && s.state == state;
+        node.sockets.iter().filter(on).collect()
+    };
     let mut collisions = Vec::new();
     for &protocol in &port.protocols {
-        let on = |state: SocketState| {
-            let sockets = node.sockets.iter();
-            sockets
-                .filter(move |s| s.protocol == protocol && s.port == port.port && s.state == state)
-        };
-        let listeners: Vec<&Socket> = match port.kind {
-            Kind::HealthCheckNodePort => Vec::new(),
-            Kind::NodePort | Kind::ClusterIp | Kind::LoadBalancer | Kind::ExternalIp => {
-                on(SocketState::Listening).collect()
+        let listeners = of(protocol, SocketState::Listening);
+        let connections = of(protocol, SocketState::Connected);
+        let (what, why) = if !listeners.is_empty() {
+            if port.kind == Kind::HealthCheckNodePort {
+                continue;
             }
-        };
-        let connections: Vec<&Socket> = on(SocketState::Connected).collect();
-        let (what, why) = match (listeners.as_slice(), connections.as_slice()) {
-            ([_, ..], _) => (
-                What::Listener,
-                format!(
-                    "{}; what arrives at the node for this port goes to the Service instead",
-                    who(&listeners)
-                ),
-            ),
-            // Accepted on a port that somebody listens on for health checks, unless the node takes
-            // such ports for itself.
-            ([], [_, ..]) if taken.contains(u128::from(port.port)) => {
-                (What::Connection, format!("{} now", who(&connections)))
-            }
-            ([], _) => continue,
+            let who = who(&listeners);
+            let why = "what arrives at the node for this port goes to the Service instead";
+            (What::Listener, format!("{who}; {why}"))
+        } else if !connections.is_empty() && taken.contains(u128::from(port.port)) {
+            (What::Connection, format!("{} now", who(&connections)))
+        } else {
+            continue;
         };
         collisions.push(Collision {
             what,

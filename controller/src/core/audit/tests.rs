@@ -99,6 +99,10 @@ fn each_port_is_compared_with_range_reservation_and_sockets() {
         ("outgoing connection", (&[("TCP", 30000)], None, vec![socket(Tcp, 30000, Connected)],
             &["Ephemeral 30000 TCP Service shop/web", "Connection 30000 TCP Service shop/web"])),
         ("health checks are answered by kube-proxy", (&[], Some(30050), vec![socket(Tcp, 30050, Listening), socket(Tcp, 30050, Connected)], &[])),
+        ("health checks that kube-proxy has accepted in the range", (&[], Some(30001), vec![socket(Tcp, 30001, Listening), socket(Tcp, 30001, Connected)],
+            &["Ephemeral 30001 TCP Service shop/web"])),
+        ("health check port that is taken", (&[], Some(30001), vec![socket(Tcp, 30001, Connected)],
+            &["Ephemeral 30001 TCP Service shop/web", "Connection 30001 TCP Service shop/web"])),
         ("health check port in the range", (&[], Some(30001), vec![], &["Ephemeral 30001 TCP Service shop/web"])),
         ("two protocols of one port", (&[("TCP", 30053), ("UDP", 30053)], None, vec![socket(Udp, 30053, Listening)], &["Listener 30053 UDP Service shop/web"])),
     ];

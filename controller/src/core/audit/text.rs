@@ -20,8 +20,9 @@ impl fmt::Display for Report {
             self.ephemeral
         )?;
         let compared = format!(
-            "{} nodePorts and {} NodePortPools",
-            self.node_ports, self.pools
+            "{} and {}",
+            count(self.node_ports, "nodePort"),
+            count(self.pools, "NodePortPool")
         );
         if self.is_clean() {
             return writeln!(f, "No collision with {compared}.");
@@ -52,4 +53,9 @@ impl fmt::Display for Report {
         }
         Ok(())
     }
+}
+
+fn count(number: usize, word: &str) -> String {
+    let s = if number == 1 { "" } else { "s" };
+    format!("{number} {word}{s}")
 }

@@ -4,6 +4,10 @@
     reason = "test code: a broken assumption must end the test"
 )]
 
+use std::net::IpAddr;
+
+use allocator::block::BlockId;
+use k8s_openapi::api::core::v1;
 use serde_json::{Value, json};
 
 use super::*;
