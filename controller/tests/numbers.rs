@@ -12,6 +12,7 @@
 use std::{
     collections::BTreeSet,
     fs,
+    net::{TcpListener, UdpSocket},
     path::{Path, PathBuf},
     process::{Command, Output},
 };
@@ -335,9 +336,34 @@ async fn the_audit_succeeds_where_the_node_keeps_out_of_the_way() {
         "{printed}"
     );
     assert_eq!(lab.json(&line, 0)["collisions"], json!([]));
-    // Whatever this machine does, it can be read.
-    let own = lab.run("numbers audit");
-    assert_eq!(text(&own.stderr), "");
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_listener_is_found_and_named_on_the_kernel_that_runs_this() {
+    let lab = Lab::bare().await;
+    let bound = (32000..32768).find_map(|port| {
+        let tcp = TcpListener::bind(("127.0.0.1", port)).ok()?;
+        let udp = UdpSocket::bind(("127.0.0.1", port)).ok()?;
+        Some((port, tcp, udp))
+    });
+    let (port, _tcp, _udp) = bound.unwrap();
+    let spec = json!({
+        "type": "NodePort", "clusterIP": "10.96.0.9", "ports": [
+            {"name": "t", "port": 1, "protocol": "TCP", "nodePort": port},
+            {"name": "u", "port": 1, "protocol": "UDP", "nodePort": port},
+        ],
+    });
+    lab.service("web", spec).await;
+    let report = lab.json("numbers audit", 1);
+    let collisions = report["collisions"].as_array().unwrap().iter();
+    let listeners: Vec<&Value> = collisions.filter(|c| c["what"] == "Listener").collect();
+    let protocols: Vec<&Value> = listeners.iter().map(|c| &c["protocols"][0]).collect();
+    assert_eq!(protocols, ["TCP", "UDP"], "{report:#}");
+    let who = format!("(pid {}) listens on 127.0.0.1:{port}; ", std::process::id());
+    for listener in listeners {
+        let why = listener["why"].as_str().unwrap();
+        assert!(why.contains(&who), "{who}: {why}");
+    }
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

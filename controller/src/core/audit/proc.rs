@@ -129,11 +129,16 @@ pub fn endpoints(text: &str) -> Vec<Socket> {
         let fields: Vec<&str> = line.split_whitespace().collect();
         let state: u8 = fields.get(3)?.parse().ok()?;
         let port: u16 = fields.get(5)?.parse().ok()?;
-        let address: IpAddr = fields.get(8)?.parse().ok()?;
+        let address = fields
+            .get(8)
+            .and_then(|address| address.parse::<IpAddr>().ok());
         (state == LISTEN && port != 0).then(|| Socket {
             protocol: Protocol::Sctp,
             port,
-            address: SocketAddr::new(address, port).to_string(),
+            address: match address {
+                Some(address) => SocketAddr::new(address, port).to_string(),
+                None => format!("*:{port}"),
+            },
             state: SocketState::Listening,
             inode: fields
                 .get(7)
