@@ -8,9 +8,7 @@ mod keys;
 mod speaker;
 mod words;
 
-pub use io::{
-    Announced, Effect, Figures, Input, Phase, Report, Settings, Unable,
-};
+pub use io::{Announced, Effect, Figures, Input, Phase, Report, Settings, Unable};
 pub use keys::{KEY_LEN, Key, KeyRing};
 pub use speaker::Speaker;
 pub use words::{Address, Announcement, Kind, Link, Now, Peer, PoolWeight};
