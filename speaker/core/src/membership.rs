@@ -26,8 +26,8 @@ use crate::score::hash;
 
 /// Payload of foca's messages: the rest of a datagram is for card and envelope.
 pub(crate) const MOST_BYTES: usize = 700;
-/// How often a suspect is asked: eight times in the default suspicion, so that a tenth of all
-/// datagrams lost (each way) kills one of 600,000 suspects.
+/// How often a suspect is asked: ten times in the default suspicion, so that a tenth of all
+/// datagrams lost (each way) kills one suspect in ten million.
 const ASK_EVERY: Duration = Duration::from_millis(25);
 /// How long the dead are remembered by foca.
 const REMEMBER: Duration = Duration::from_secs(600);

@@ -59,8 +59,14 @@ enum Meeting {
     Ignore,
 }
 
-/// `mine`: how I consider it; `its`: how it considers me.
-const fn meeting(mine: Opinion, its: Opinion, is_its_side_settled: bool) -> Meeting {
+/// `mine`: how I consider it; `its`: how it considers me. Whether anybody is settled on my side and
+/// on its side.
+const fn meeting(
+    mine: Opinion,
+    its: Opinion,
+    is_mine_settled: bool,
+    is_its_settled: bool,
+) -> Meeting {
     match (mine, its) {
         (Opinion::Alive, Opinion::Alive | Opinion::Unknown) => Meeting::Peer,
         (Opinion::Alive, Opinion::Stale) => Meeting::Remind,
@@ -72,8 +78,9 @@ const fn meeting(mine: Opinion, its: Opinion, is_its_side_settled: bool) -> Meet
             Meeting::Tell
         }
         (Opinion::Lost, Opinion::Alive | Opinion::Stale) => Meeting::Fall,
-        (Opinion::Lost, Opinion::Unknown) if is_its_side_settled => Meeting::Fall,
+        (Opinion::Lost, Opinion::Unknown) if is_its_settled => Meeting::Fall,
         (Opinion::Lost, Opinion::Unknown) => Meeting::Tell,
+        (Opinion::Unknown, Opinion::Lost) if is_mine_settled => Meeting::Tell,
         (Opinion::Unknown, Opinion::Lost) => Meeting::Fall,
         (Opinion::Unknown, Opinion::Stale) => Meeting::Ignore,
         (Opinion::Unknown, Opinion::Alive | Opinion::Unknown) => Meeting::Join,
@@ -202,7 +209,8 @@ impl Speaker {
             Opinion::Stale => Opinion::Unknown,
             known @ (Opinion::Unknown | Opinion::Alive | Opinion::Down | Opinion::Lost) => known,
         };
-        match meeting(mine_of_it, opinion(you, mine.bump), sight.settled > 0) {
+        let settled = (self.sight.settled > 0, sight.settled > 0);
+        match meeting(mine_of_it, opinion(you, mine.bump), settled.0, settled.1) {
             Meeting::Ignore => return,
             Meeting::Tell => return self.tell(from, &body, &card, now),
             Meeting::Sides if self.sight.outweighs(&sight) => {
@@ -381,22 +389,26 @@ mod tests {
     /// What both do when each hears the other: never do both stay away, never do both go on.
     #[test]
     fn of_two_who_disagree_at_most_one_goes_on() {
-        for mine in ALL {
-            for its in ALL {
-                let (here, there) = (meeting(mine, its, true), meeting(its, mine, true));
-                let falls = [here, there]
-                    .iter()
-                    .filter(|m| **m == Meeting::Fall)
-                    .count();
-                let is_dead = |opinion| matches!(opinion, Opinion::Down | Opinion::Lost);
-                if !is_dead(mine) && !is_dead(its) {
-                    assert_eq!(falls, 0, "{mine:?} {its:?}");
-                } else if here == Meeting::Sides {
-                    assert_eq!(there, Meeting::Sides);
-                } else {
-                    assert_eq!(falls, 1, "{mine:?} {its:?}: {here:?} {there:?}");
-                }
+        for (mine, its, here, there) in pairs() {
+            let (one, other) = (
+                meeting(mine, its, here, there),
+                meeting(its, mine, there, here),
+            );
+            let falls = [one, other].iter().filter(|m| **m == Meeting::Fall).count();
+            let is_dead = |opinion| matches!(opinion, Opinion::Down | Opinion::Lost);
+            if !is_dead(mine) && !is_dead(its) {
+                assert_eq!(falls, 0, "{mine:?} {its:?}");
+            } else if one == Meeting::Sides {
+                assert_eq!(other, Meeting::Sides);
+            } else {
+                assert_eq!(falls, 1, "{mine:?} {its:?}: {one:?} {other:?}");
             }
         }
+    }
+
+    fn pairs() -> impl Iterator<Item = (Opinion, Opinion, bool, bool)> {
+        let settled = [(true, true), (true, false), (false, true), (false, false)];
+        let opinions = ALL.into_iter().flat_map(|mine| ALL.map(|its| (mine, its)));
+        opinions.flat_map(move |(mine, its)| settled.map(|(here, there)| (mine, its, here, there)))
     }
 }
