@@ -101,6 +101,20 @@ impl Speaker {
         self.sweep(now);
     }
 
+    /// A peer is back: what it claimed while it was away is no conflict any more.
+    pub(super) fn reconcile(&mut self, now: Now) {
+        let conflicts = std::mem::take(&mut self.conflicts.by_ip);
+        for (ip, conflict) in conflicts {
+            let node = self.peers.of_mac(conflict.mac.0);
+            if node.is_some_and(|node| self.is_alive(node)) {
+                self.responder.hold(ip, now.mono);
+                self.report.is_stale = true;
+            } else {
+                self.conflicts.by_ip.insert(ip, conflict);
+            }
+        }
+    }
+
     /// Silence that nobody explained is over; old conflicts are.
     pub(super) fn tick_conflicts(&mut self, now: Now) {
         if self.conflicts.by_ip.is_empty() || now.mono < self.conflicts.next {

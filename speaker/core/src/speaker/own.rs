@@ -267,8 +267,9 @@ impl Speaker {
         }
     }
 
-    /// Clients may remember somebody else.
+    /// Clients may remember somebody else, who is silent now.
     pub(super) fn announce_again(&mut self, now: Now) {
+        self.reconcile(now);
         for key in self.holdings.keys() {
             if self.holdings.owns(key) {
                 self.announce(key, now);
