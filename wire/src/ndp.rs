@@ -193,7 +193,7 @@ impl Message {
         }
         let (from, to) = (self.from.octets(), self.to.octets());
         // Fails for payloads beyond 4 GiB only.
-        let icmp = Icmpv6Header::with_checksum(icmp_type.clone(), from, to, &payload)
+        let icmp = Icmpv6Header::with_checksum(icmp_type, from, to, &payload)
             .unwrap_or_else(|_| Icmpv6Header::new(icmp_type));
         let icmp = icmp.to_bytes();
         let ethernet = Ethernet2Header {

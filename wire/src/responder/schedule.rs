@@ -64,7 +64,7 @@ impl Pace {
         let spread = u64::try_from(repeat.as_nanos() / 5).unwrap_or(u64::MAX);
         let least = repeat.saturating_sub(Duration::from_nanos(spread / 2));
         let gap = least.saturating_add(Duration::from_nanos(self.rng.u64(0..=spread)));
-        Some(now.saturating_add(gap.max(LEAST_GAP)))
+        now.checked_add(gap.max(LEAST_GAP))
     }
 }
 
@@ -77,7 +77,7 @@ pub(super) struct Burst {
 }
 
 impl Burst {
-    /// A round was handed out now: when is the next? Counted from now and not from when this one was
+    /// A round was handed out now: when is the next, if ever? Always later than now. Counted from now and not from when this one was
     /// due, so that a burst that was held or polled late is as dense as any other.
     pub(super) fn advance(&mut self, pace: &mut Pace, now: Duration) -> Option<Duration> {
         if self.rounds == 0 {
@@ -86,13 +86,12 @@ impl Burst {
         let gap = FIRST_GAPS.get(self.rounds).copied();
         self.rounds = self.rounds.saturating_add(1);
         if let Some(gap) = gap {
-            return Some(now.saturating_add(gap));
+            return now.checked_add(gap);
         }
-        let next = now.saturating_add(pace.settings.burst_interval.max(LEAST_GAP));
-        if next <= self.began.saturating_add(pace.settings.burst) {
-            return Some(next);
-        }
-        pace.repetition(now)
+        let next = now.checked_add(pace.settings.burst_interval.max(LEAST_GAP));
+        let end = self.began.saturating_add(pace.settings.burst);
+        next.filter(|next| *next <= end)
+            .or_else(|| pace.repetition(now))
     }
 }
 
