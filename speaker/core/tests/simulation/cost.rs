@@ -1,15 +1,7 @@
 //! What a change costs among 500 nodes with 5,000 addresses.
-#![allow(
-    clippy::unwrap_used,
-    clippy::indexing_slicing,
-    reason = "test code: a broken assumption must end the test"
-)]
-
-mod world;
-
 use std::time::Instant;
 
-use world::{Counts, World, ms, secs};
+use crate::world::{Counts, World, ms, secs};
 
 const NODES: usize = 500;
 const ADDRESSES: usize = 5_000;
