@@ -508,7 +508,7 @@ impl World {
         self.counts.datagrams += 1;
         self.counts.bytes += bytes.len() as u64;
         self.counts.largest = self.counts.largest.max(bytes.len());
-        let node = self.nodes.iter().position(|node| node.addr() == to);
+        let node = Node::number_at(to).filter(|number| *number < self.nodes.len());
         let Some(to) = node.filter(|to| self.nodes[*to].group == self.nodes[from].group) else {
             return;
         };
