@@ -1,6 +1,8 @@
 //! The network splits and heals; nodes are stopped and resumed; links flap.
 use std::time::Duration;
 
+use speaker_core::Phase;
+
 use crate::world::{World, ms, secs};
 
 const IPS: [&str; 6] = [
@@ -17,6 +19,7 @@ fn heal(seed: u64, nodes: usize, away: &[usize], split: Duration) -> Duration {
     let mut world = World::settled(seed, nodes, &IPS);
     let client = world.client(0, &IPS);
     world.run(ms(300));
+    let owned: Vec<Vec<_>> = (0..nodes).map(|node| world.owned(node)).collect();
     let stay: Vec<usize> = (0..nodes).filter(|node| !away.contains(node)).collect();
     world.split(&[&stay, away]);
     let there = world.client(1, &IPS);
@@ -37,6 +40,14 @@ fn heal(seed: u64, nodes: usize, away: &[usize], split: Duration) -> Duration {
     world.clients[there].until = healed;
     world.run(secs(5));
     world.assert_converged();
+    for node in &stay {
+        assert_eq!(world.figures(*node).phase, Phase::Settled, "seed {seed}");
+        let mut kept = owned[*node].iter();
+        assert!(
+            kept.all(|ip| world.owned(*node).contains(ip)),
+            "seed {seed}"
+        );
+    }
     let after: Vec<Vec<_>> = stay.iter().map(|node| world.owned(*node)).collect();
     if split > secs(1) {
         assert_eq!(before, after, "nothing moves on the larger side");
@@ -90,8 +101,7 @@ fn the_same_when_the_sides_are_equal() {
         world.heal();
         world.run(secs(5));
         world.assert_converged();
-        let settled =
-            (0..4).filter(|node| world.figures(*node).phase == speaker_core::Phase::Settled);
+        let settled = (0..4).filter(|node| world.figures(*node).phase == Phase::Settled);
         assert_eq!(settled.count(), 2, "one side goes on");
         let doubled = world.clients[client].doubled(healed, Duration::MAX);
         let last = doubled
@@ -176,7 +186,7 @@ fn a_flapping_link_takes_nothing_back_before_the_rejoin_delay() {
         world.heal();
         world.run(secs(33));
         world.assert_converged();
-        assert_eq!(world.figures(victim).phase, speaker_core::Phase::Settled);
+        assert_eq!(world.figures(victim).phase, Phase::Settled);
         assert_eq!(world.owners(IPS[0]), [victim]);
     }
 }
@@ -212,7 +222,7 @@ fn a_stopped_node_answers_nothing_after_it_is_resumed_that_another_owns() {
             if stop <= ms(300) {
                 assert_eq!(
                     world.figures(victim).phase,
-                    speaker_core::Phase::Settled,
+                    Phase::Settled,
                     "it was not missed"
                 );
                 let from = resumed + ms(20);
