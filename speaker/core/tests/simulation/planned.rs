@@ -53,6 +53,21 @@ fn a_cordoned_node_hands_over_and_takes_back() {
 }
 
 #[test]
+fn a_hand_over_loses_nothing_while_datagrams_are_lost() {
+    for seed in 0..5 {
+        let (mut world, client) = world(seed, 3, 400);
+        world.loss = 0.3;
+        let victim = world.owners(IPS[0])[0];
+        world.write_peer(victim, |peer| peer.last_choice = true);
+        world.run(ms(800));
+        world.loss = 0.0;
+        world.run(secs(1));
+        assert!(world.owned(victim).is_empty());
+        assert_nothing_was_lost(&world, client);
+    }
+}
+
+#[test]
 fn an_excluded_node_and_one_without_the_pool_hand_over() {
     for seed in 0..5 {
         let (mut world, client) = world(seed, 3, 400);

@@ -145,6 +145,9 @@ fn whatever_happens_in_the_end_exactly_one_answers() {
         from..from + std::env::var("SEEDS").map_or(1, |n| n.parse().unwrap())
     });
     for seed in range {
+        if from.is_some() {
+            println!("seed {seed}");
+        }
         run(seed);
     }
 }
