@@ -73,6 +73,8 @@ pub struct Speaker {
     report: report::Pending,
     /// When it was last called.
     last: Option<Duration>,
+    /// When it last did what time brings.
+    ticked: Option<Duration>,
     out: VecDeque<Effect>,
     takeovers: u64,
     refused: u64,
@@ -116,6 +118,7 @@ impl Speaker {
             done: false,
             report: report::Pending::default(),
             last: None,
+            ticked: None,
             out: VecDeque::new(),
             takeovers: 0,
             refused: 0,
@@ -178,8 +181,8 @@ impl Speaker {
 
     /// The next thing to do; None: nothing until an input comes or the deadline.
     pub fn poll(&mut self, now: Now) -> Option<Effect> {
-        if self.last != Some(now.mono) {
-            self.notice(now);
+        self.notice(now);
+        if self.ticked != Some(now.mono) {
             self.tick(now);
         }
         if self.out.is_empty() {
@@ -251,6 +254,7 @@ impl Speaker {
 
     /// What time brings.
     fn tick(&mut self, now: Now) {
+        self.ticked = Some(now.mono);
         if self.done {
             return;
         }
@@ -268,5 +272,16 @@ impl Speaker {
         self.offer(now);
         self.tick_conflicts(now);
         self.tick_leaving(now);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_speaker_may_move_between_threads() {
+        fn is_send<T: Send>() {}
+        is_send::<Speaker>();
     }
 }

@@ -13,6 +13,7 @@ use crate::io::Effect;
 use crate::membership::Event;
 use crate::message::{Body, Card, Identity, MOST_KEYS, Message, Rank, View};
 use crate::ownership::Key;
+use crate::score::hash;
 use crate::words::Now;
 
 /// How often one peer is told at most that it is out.
@@ -145,7 +146,9 @@ impl Speaker {
         match meeting(mine_of_it, opinion(you, mine.bump), settled.0, settled.1) {
             Meeting::Ignore => return,
             Meeting::Tell => return self.tell(from, &body, &card, now),
-            Meeting::Sides if self.sight.outweighs(&sight) => {
+            Meeting::Sides
+                if (self.sight).outweighs(&sight, (hash(&self.card.node), hash(&card.node))) =>
+            {
                 return self.tell(from, &body, &card, now);
             }
             Meeting::Sides | Meeting::Fall => return self.fall(Some(from), now),
