@@ -405,6 +405,7 @@ impl World {
             identity: format!("replica-{}", self.identities).into(),
             seed: self.rng.u64(..),
             aws: false,
+            node_ports: Default::default(),
         });
         engine.handle(Input::Leading(true), self.now());
         Replica {
