@@ -5,11 +5,7 @@ use std::sync::Arc;
 
 use model::Number;
 
-use crate::{
-    Allocator, Request,
-    decide::Want,
-    entry::Entry,
-};
+use crate::{Allocator, Request, decide::Want, entry::Entry};
 
 #[cfg(test)]
 #[rustfmt::skip] // one row, one line
@@ -34,12 +30,15 @@ impl Allocator {
             space: model::Space::Port,
             now: 0,
         };
-        let admitted = |entry: &&Entry| {
-            entry.pool.serves(request.usage) && want.admitted(entry)
-        };
+        let admitted = |entry: &&Entry| entry.pool.serves(request.usage) && want.admitted(entry);
         let enforcing = || self.entries().filter(admitted).filter(|e| e.pool.enforce);
         let names = |entries: Vec<&Entry>| {
-            Binding::To(entries.iter().map(|entry| entry.pool.name.clone()).collect())
+            Binding::To(
+                entries
+                    .iter()
+                    .map(|entry| entry.pool.name.clone())
+                    .collect(),
+            )
         };
         match request.pool {
             Some(name) if enforcing().next().is_some() => {

@@ -321,7 +321,7 @@ impl Engine {
             self.push_all();
             self.statuses_dirty = true;
         }
-        self.pace.expire(now.mono);
+        self.try_again(now);
         for key in self.queue.take_due(now.mono) {
             self.push(&key);
         }

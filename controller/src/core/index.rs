@@ -81,7 +81,9 @@ impl Index {
     /// Keeps a Service; returns the one before.
     pub fn set_service(&mut self, record: Arc<ServiceRecord>) -> Option<Arc<ServiceRecord>> {
         self.seen(Kind::Service, || record.key.to_string());
-        let old = self.services.insert(record.key.clone(), Arc::clone(&record));
+        let old = self
+            .services
+            .insert(record.key.clone(), Arc::clone(&record));
         if let Some(old) = &old {
             self.shown_ports.remove(old);
         }

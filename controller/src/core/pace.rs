@@ -55,7 +55,9 @@ impl ServerRange {
         let number = |text: &str| text.trim().parse::<u16>().ok();
         let (first, last) = match (text.split_once('-'), text.split_once('+')) {
             (Some((first, last)), _) => (number(first)?, number(last)?),
-            (None, Some((base, more))) => (number(base)?, number(base)?.checked_add(number(more)?)?),
+            (None, Some((base, more))) => {
+                (number(base)?, number(base)?.checked_add(number(more)?)?)
+            }
             (None, None) => (number(text)?, number(text)?),
         };
         (0 < first && first <= last).then_some(Self {
@@ -155,12 +157,15 @@ impl Pace {
         Some(key)
     }
 
-    /// When somebody's turn comes.
+    /// When somebody's turn comes, or something is over that the API server has said.
     pub fn next_due(&self) -> Option<Duration> {
         let missing = (1.0 - self.tokens).max(0.0) / self.per_second;
         // A nanosecond more than it takes, so that no rounding makes it come too early for ever.
         let wait = Duration::from_secs_f64(missing) + Duration::from_nanos(1);
-        (!self.line.is_empty()).then(|| self.refilled + wait)
+        let turn = (!self.line.is_empty()).then(|| self.refilled + wait);
+        let foreign = self.foreign.values().copied();
+        let refused = self.refused.values().map(|(_, until)| *until);
+        turn.into_iter().chain(foreign).chain(refused).min()
     }
 
     /// Whether somebody waits.
@@ -184,14 +189,9 @@ impl Pace {
         self.moving.remove(key).is_some()
     }
 
-    /// The API server refused a write that renumbers, with these words: when to try again, at once if
-    /// not told; and whether the range is another than was thought.
-    pub fn refuse(
-        &mut self,
-        key: &ServiceKey,
-        message: &str,
-        now: Duration,
-    ) -> (Option<Duration>, bool) {
+    /// The API server refused a write that renumbers, with these words: whether another number
+    /// may do better, and whether the range is another than was thought.
+    pub fn refuse(&mut self, key: &ServiceKey, message: &str, now: Duration) -> (bool, bool) {
         let meant = refusal::read(message);
         let before = self.range;
         for meant in &meant {
@@ -206,13 +206,13 @@ impl Pace {
             }
         }
         if !meant.is_empty() {
-            return (None, self.range != before);
+            return (true, self.range != before);
         }
         let until = now + REFUSED;
         self.refused.insert(key.clone(), (message.into(), until));
         // Others may have more luck.
         self.granted.remove(key);
-        (Some(until), false)
+        (false, false)
     }
 
     /// Why the API server does not let this Service be renumbered, until it is tried again.
@@ -220,10 +220,12 @@ impl Pace {
         self.refused.get(key).map(|(words, _)| &**words)
     }
 
-    /// Forgets what is over by now.
-    pub fn expire(&mut self, now: Duration) {
-        self.foreign.retain(|_, until| *until > now);
-        self.refused.retain(|_, (_, until)| *until > now);
+    /// Forgets what is over by now: which numbers may be tried again, and which Services.
+    pub fn expire(&mut self, now: Duration) -> (Vec<Number>, Vec<ServiceKey>) {
+        let numbers = self.foreign.extract_if(.., |_, until| *until <= now);
+        let numbers = numbers.map(|(number, _)| number).collect();
+        let services = self.refused.extract_if(|_, (_, until)| *until <= now);
+        (numbers, services.map(|(key, _)| key).collect())
     }
 
     /// Numbers that the API server calls taken, and until when that is believed.

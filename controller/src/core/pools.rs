@@ -1,7 +1,7 @@
 //! What pools and classes say about themselves: counts and conditions. Pure.
 
 use allocator::{
-    Allocator, Band, Pool, RangeSet, PoolState, UsageCounts,
+    Allocator, Band, Pool, PoolState, RangeSet, UsageCounts,
     block::{BLOCK_SIZE, BlockId},
 };
 use crds::Counts;
@@ -117,10 +117,14 @@ pub fn status(
 
 /// `30000-30009, 30020`, the first few of them.
 fn ranges(set: &RangeSet) -> String {
-    let listed = set.ranges().iter().take(4).map(|(first, last)| match first == last {
-        true => first.to_string(),
-        false => format!("{first}-{last}"),
-    });
+    let listed = set
+        .ranges()
+        .iter()
+        .take(4)
+        .map(|(first, last)| match first == last {
+            true => first.to_string(),
+            false => format!("{first}-{last}"),
+        });
     let listed: Vec<String> = listed.collect();
     match set.ranges().len() > listed.len() {
         true => format!("{} and more", listed.join(", ")),

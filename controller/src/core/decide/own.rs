@@ -289,8 +289,13 @@ pub(super) fn choose(
     }
     let request = request(snapshot, usage);
     let binding = allocator.binding(&request);
+    let in_range = |number: Number| {
+        let mut pools = allocator.pools_containing(number);
+        !pools.any(|pool| pool.unusable_ports.contains(number.value))
+    };
     let usable = |number: Number| {
         allocator.permits(&binding, number)
+            && in_range(number)
             && !snapshot.foreign.contains_key(&number)
             && other(number).is_none()
     };

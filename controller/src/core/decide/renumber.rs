@@ -107,12 +107,14 @@ pub(super) fn renumber(snapshot: &Snapshot<'_>, taken: &BTreeSet<Number>) -> Ren
         Ok(_) => {}
         Err(rejection) => {
             // Of a load balancer its address tells.
-            outcome.stray = (record.service_type == ServiceType::NodePort)
-                .then(|| missing(rejection.clone()));
+            outcome.stray =
+                (record.service_type == ServiceType::NodePort).then(|| missing(rejection.clone()));
             return outcome;
         }
     }
-    let binding = snapshot.allocator.binding(&request(snapshot, Use::NodePort));
+    let binding = snapshot
+        .allocator
+        .binding(&request(snapshot, Use::NodePort));
     let whys = strays(snapshot, &binding, taken, &mut outcome.stray);
     if let (Some(words), Some(place)) = (snapshot.refused, whys.keys().next()) {
         outcome.stray = record.ports.get(*place).map(|port| Missing {

@@ -24,6 +24,17 @@ impl Engine {
         }
     }
 
+    /// What the API server said a while ago is not believed for ever.
+    pub(super) fn try_again(&mut self, now: Now) {
+        let (numbers, services) = self.pace.expire(now.mono);
+        for number in numbers {
+            self.wake(number);
+        }
+        for key in services {
+            self.push(&key);
+        }
+    }
+
     /// A write arrived.
     pub(super) fn renumbered(&mut self, key: &ServiceKey) {
         let moves = self.pace.arrived(key);
@@ -59,17 +70,14 @@ impl Engine {
                 }
                 self.counters.renumber_refusals += 1;
                 tracing::warn!(svc = %key, %error, "the API server refused to change nodePorts");
-                let (again, new_range) = self.pace.refuse(key, error, now.mono);
+                let (another, new_range) = self.pace.refuse(key, error, now.mono);
                 self.pools_changed |= new_range;
                 self.statuses_dirty |= new_range;
-                match again {
-                    // Another number, and not in a tight loop.
-                    None => self.queue.failed(key, now.mono),
-                    // What is to be told of it, at once; and once more when it may have changed.
-                    Some(again) => {
-                        self.push(key);
-                        self.queue.push_at(key, again);
-                    }
+                match another {
+                    // Not in a tight loop.
+                    true => self.queue.failed(key, now.mono),
+                    // What is to be told of it; it is tried again later.
+                    false => self.push(key),
                 }
                 true
             }

@@ -1,4 +1,7 @@
-#![allow(clippy::unwrap_used, reason = "test code: a broken assumption must end the test")]
+#![allow(
+    clippy::unwrap_used,
+    reason = "test code: a broken assumption must end the test"
+)]
 
 use super::*;
 
@@ -38,7 +41,11 @@ fn no_more_than_the_rate_have_their_turn_in_a_second() {
     let due = pace.next_due().unwrap();
     assert_eq!(due.as_millis(), 500);
     assert_eq!(turns(&mut pace, due), "c");
-    assert_eq!(turns(&mut pace, at(60_000)), "d e", "a pause saves no more than the burst");
+    assert_eq!(
+        turns(&mut pace, at(60_000)),
+        "d e",
+        "a pause saves no more than the burst"
+    );
     assert_eq!(pace.next_due(), None);
 }
 
@@ -58,10 +65,11 @@ fn whose_turn_has_come_keeps_it_until_the_write_has_arrived() {
 fn a_taken_number_is_left_alone_for_a_while_and_the_service_tried_at_once() {
     let mut pace = Pace::new(1, ServerRange::default());
     let words = "spec.ports[0].nodePort: Invalid value: 30080: provided port is already allocated";
-    assert_eq!(pace.refuse(&key("a"), words, at(5)), (None, false));
+    assert_eq!(pace.refuse(&key("a"), words, at(5)), (true, false));
     assert!(pace.foreign().contains_key(&Number::port(30080)));
     assert_eq!(pace.refused(&key("a")), None);
-    pace.expire(at(5) + FOREIGN);
+    let (numbers, _) = pace.expire(at(5) + FOREIGN);
+    assert_eq!(numbers, [Number::port(30080)]);
     assert!(pace.foreign().is_empty());
 }
 
@@ -69,9 +77,13 @@ fn a_taken_number_is_left_alone_for_a_while_and_the_service_tried_at_once() {
 fn the_range_is_learnt_from_a_refusal() {
     let mut pace = Pace::new(1, ServerRange::default());
     let words = "spec.ports[0].nodePort: Invalid value: 32767: provided port is not in the valid range. The range of valid ports is 30000-30999";
-    assert_eq!(pace.refuse(&key("a"), words, at(0)), (None, true));
-    assert_eq!(pace.refuse(&key("a"), words, at(0)), (None, false));
-    let range = ServerRange { first: 30_000, last: 30_999, told: true };
+    assert_eq!(pace.refuse(&key("a"), words, at(0)), (true, true));
+    assert_eq!(pace.refuse(&key("a"), words, at(0)), (true, false));
+    let range = ServerRange {
+        first: 30_000,
+        last: 30_999,
+        told: true,
+    };
     assert_eq!(pace.range(), range);
 }
 
@@ -80,10 +92,11 @@ fn what_is_refused_for_another_reason_waits_and_lets_others_go_first() {
     let mut pace = Pace::new(1, ServerRange::default());
     pace.wait(&key("a"), 0, at(0));
     assert_eq!(turns(&mut pace, at(0)), "a");
-    assert_eq!(pace.refuse(&key("a"), "forbidden", at(0)), (Some(REFUSED), false));
+    assert_eq!(pace.refuse(&key("a"), "forbidden", at(0)), (false, false));
     assert_eq!(pace.refused(&key("a")), Some("forbidden"));
     assert!(!pace.allows(&key("a")));
-    pace.expire(REFUSED);
+    assert_eq!(pace.next_due(), Some(REFUSED));
+    assert_eq!(pace.expire(REFUSED), (vec![], vec![key("a")]));
     assert_eq!(pace.refused(&key("a")), None);
 }
 

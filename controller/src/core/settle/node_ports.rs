@@ -27,7 +27,10 @@ pub(super) fn wait(settled: &mut Settled, record: &ServiceRecord, stray: &Missin
         .get_or_insert_with(|| (stray.reason, Waits::default()));
     waits.pools.extend(stray.waits_for.iter().cloned());
     if stray.reason == Reason::AddressInUse {
-        let asked = record.request.iter().flat_map(|request| &request.node_ports);
+        let asked = record
+            .request
+            .iter()
+            .flat_map(|request| &request.node_ports);
         let asked = asked.map(|(_, number)| Number::port(*number));
         waits.numbers.extend(asked);
     }
