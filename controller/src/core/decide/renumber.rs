@@ -26,6 +26,10 @@ use crate::core::{
     record::{ServicePort, ServiceRecord, ServiceType},
 };
 
+#[cfg(test)]
+#[rustfmt::skip] // one row, one line
+mod tests;
+
 /// One nodePort that changes.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub struct Move {
