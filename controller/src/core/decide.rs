@@ -75,6 +75,27 @@ impl Snapshot<'_> {
         })))
     }
 
+    /// Whether what serves it reaches its pods by nodePorts although Kubernetes gives it none; asked
+    /// only where a NodePortPool says which ones it may have.
+    fn provider_needs_node_ports(&self) -> bool {
+        let record = self.record;
+        let provider = match self.class {
+            ClassMatch::Ours(class) => &class.provider,
+            ClassMatch::Gone => return false,
+        };
+        let (Provider::Aws(class), Some(service)) = (provider, &record.cloud) else {
+            return false;
+        };
+        let may = self.aws && self.node_port_policy && !record.allocate_node_ports;
+        may && record.service_type == ServiceType::LoadBalancer
+            && record
+                .request
+                .as_ref()
+                .is_ok_and(|request| !request.keep_node_ports)
+            && aws::annotations::request(service, class)
+                .is_ok_and(|request| request.target_type == aws::wanted::TargetType::Instance)
+    }
+
     /// Whether a cloud serves it, or could be meant to while the class is gone.
     fn is_cloud(&self) -> bool {
         self.record.service_type == ServiceType::LoadBalancer

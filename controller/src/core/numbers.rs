@@ -236,6 +236,12 @@ pub fn node_ports(record: &ServiceRecord) -> Vec<PortNeed> {
     fill(record, &[])
 }
 
+/// The same though the control plane gives none (`allocateLoadBalancerNodePorts: false`): for whom
+/// the load balancer reaches by nodePorts.
+pub fn lacking(record: &ServiceRecord) -> Vec<PortNeed> {
+    fill(record, &[])
+}
+
 /// The same for entries that must have another nodePort than they have, as if they were empty;
 /// `strays` are their places in `spec.ports`. Only such entries go on sharing a number that shared
 /// one before. Entries that are empty are not looked at.

@@ -189,9 +189,9 @@ impl Pace {
         self.moving.remove(key).is_some()
     }
 
-    /// The API server refused a write that renumbers, with these words: whether another number
-    /// may do better, and whether the range is another than was thought.
-    pub fn refuse(&mut self, key: &ServiceKey, message: &str, now: Duration) -> (bool, bool) {
+    /// The API server refused a write of nodePorts with these words: whether another number may do
+    /// better, and whether the range is another than was thought.
+    pub fn learn(&mut self, message: &str, now: Duration) -> (bool, bool) {
         let meant = refusal::read(message);
         let before = self.range;
         for meant in &meant {
@@ -205,14 +205,15 @@ impl Pace {
                 }
             }
         }
-        if !meant.is_empty() {
-            return (true, self.range != before);
-        }
-        let until = now + REFUSED;
-        self.refused.insert(key.clone(), (message.into(), until));
-        // Others may have more luck.
+        (!meant.is_empty(), self.range != before)
+    }
+
+    /// It refused a change for a reason of which nothing was learnt: the Service waits for a while,
+    /// and others may have more luck.
+    pub fn refuse(&mut self, key: &ServiceKey, message: &str, now: Duration) {
+        let refused = (message.into(), now + REFUSED);
+        self.refused.insert(key.clone(), refused);
         self.granted.remove(key);
-        (false, false)
     }
 
     /// Why the API server does not let this Service be renumbered, until it is tried again.

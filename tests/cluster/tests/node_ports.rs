@@ -2,12 +2,7 @@
 //! hazards that only a server has which gives nodePorts itself, each by the number that the list of
 //! hazards gives it (R3 the server's own picks, R7 and R8 duplicates, R9 the form of a patch).
 
-#![expect(
-    clippy::unwrap_used,
-    clippy::panic,
-    clippy::indexing_slicing,
-    reason = "test code"
-)]
+#![expect(clippy::unwrap_used, clippy::panic, reason = "test code")]
 
 mod common;
 

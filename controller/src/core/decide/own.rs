@@ -151,7 +151,11 @@ fn node_ports(snapshot: &Snapshot<'_>, own: &mut Own, found: &mut NumbersFound) 
         let usage = Use::HealthCheckNodePort;
         show(own, number, usage, "spec.healthCheckNodePort");
     }
-    for need in numbers::node_ports(record) {
+    let needs = match snapshot.provider_needs_node_ports() {
+        true => numbers::lacking(record),
+        false => numbers::node_ports(record),
+    };
+    for need in needs {
         let explicit = need.explicit.map(Number::port);
         let number = match explicit {
             // A sibling of the same port has it already.

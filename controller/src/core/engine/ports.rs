@@ -50,8 +50,7 @@ impl Engine {
         }
     }
 
-    /// A write failed; true when that was because of the nodePorts that it would have changed, and
-    /// all is done about it.
+    /// A write failed; true when that was because of the nodePorts in it, and all is done about it.
     pub(super) fn renumbering_failed(
         &mut self,
         key: &ServiceKey,
@@ -65,19 +64,22 @@ impl Engine {
                 false
             }
             Failure::Refused(error) => {
-                if !self.pace.unsent(key) {
+                let changing = self.pace.unsent(key);
+                let (another, new_range) = self.pace.learn(error, now.mono);
+                if !changing && !another {
                     return false;
                 }
                 self.counters.renumber_refusals += 1;
-                tracing::warn!(svc = %key, %error, "the API server refused to change nodePorts");
-                let (another, new_range) = self.pace.refuse(key, error, now.mono);
+                tracing::warn!(svc = %key, %error, "the API server refused nodePorts");
                 self.pools_changed |= new_range;
                 self.statuses_dirty |= new_range;
-                match another {
+                if another {
                     // Not in a tight loop.
-                    true => self.queue.failed(key, now.mono),
+                    self.queue.failed(key, now.mono);
+                } else {
                     // What is to be told of it; it is tried again later.
-                    false => self.push(key),
+                    self.pace.refuse(key, error, now.mono);
+                    self.push(key);
                 }
                 true
             }

@@ -65,7 +65,7 @@ fn whose_turn_has_come_keeps_it_until_the_write_has_arrived() {
 fn a_taken_number_is_left_alone_for_a_while_and_the_service_tried_at_once() {
     let mut pace = Pace::new(1, ServerRange::default());
     let words = "spec.ports[0].nodePort: Invalid value: 30080: provided port is already allocated";
-    assert_eq!(pace.refuse(&key("a"), words, at(5)), (true, false));
+    assert_eq!(pace.learn(words, at(5)), (true, false));
     assert!(pace.foreign().contains_key(&Number::port(30080)));
     assert_eq!(pace.refused(&key("a")), None);
     let (numbers, _) = pace.expire(at(5) + FOREIGN);
@@ -77,8 +77,8 @@ fn a_taken_number_is_left_alone_for_a_while_and_the_service_tried_at_once() {
 fn the_range_is_learnt_from_a_refusal() {
     let mut pace = Pace::new(1, ServerRange::default());
     let words = "spec.ports[0].nodePort: Invalid value: 32767: provided port is not in the valid range. The range of valid ports is 30000-30999";
-    assert_eq!(pace.refuse(&key("a"), words, at(0)), (true, true));
-    assert_eq!(pace.refuse(&key("a"), words, at(0)), (true, false));
+    assert_eq!(pace.learn(words, at(0)), (true, true));
+    assert_eq!(pace.learn(words, at(0)), (true, false));
     let range = ServerRange {
         first: 30_000,
         last: 30_999,
@@ -92,7 +92,8 @@ fn what_is_refused_for_another_reason_waits_and_lets_others_go_first() {
     let mut pace = Pace::new(1, ServerRange::default());
     pace.wait(&key("a"), 0, at(0));
     assert_eq!(turns(&mut pace, at(0)), "a");
-    assert_eq!(pace.refuse(&key("a"), "forbidden", at(0)), (false, false));
+    assert_eq!(pace.learn("forbidden", at(0)), (false, false));
+    pace.refuse(&key("a"), "forbidden", at(0));
     assert_eq!(pace.refused(&key("a")), Some("forbidden"));
     assert!(!pace.allows(&key("a")));
     assert_eq!(pace.next_due(), Some(REFUSED));

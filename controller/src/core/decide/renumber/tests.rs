@@ -16,6 +16,7 @@ use crate::core::{
     ledger::Ledger,
     record::{LoadBalancerRequest, Rejection},
     shown::ShownPorts,
+    translate,
 };
 
 /// A Service `default/NAME` of `name/protocol/port/nodePort` entries, created at that time.
@@ -317,4 +318,59 @@ fn what_the_server_does_not_let_change_is_told_and_not_tried() {
     let decision = scene.decide(&web, true);
     assert_eq!(decision.moves, vec![]);
     assert!(decision.stray.unwrap().message.contains("no right"));
+}
+
+#[test]
+fn instance_targets_get_node_ports_from_a_pool_though_kubernetes_gives_none() {
+    let class = |target: &str| {
+        let class = serde_json::json!({
+            "apiVersion": "portolan.dev/v1alpha1", "kind": "LoadBalancerClass",
+            "metadata": {"name": "aws", "uid": "1", "resourceVersion": "1"},
+            "spec": {"className": "aws", "default": true, "aws": {"targetType": target}},
+        });
+        translate::class(&serde_json::from_value(class).unwrap()).unwrap()
+    };
+    let service = |keep: bool| {
+        let service = serde_json::json!({
+            "apiVersion": "v1", "kind": "Service",
+            "metadata": {
+                "namespace": "default", "name": "web", "uid": "2", "resourceVersion": "1",
+                "annotations": {"portolan.dev/keep-node-ports": keep.to_string()},
+            },
+            "spec": {
+                "type": "LoadBalancer", "allocateLoadBalancerNodePorts": false,
+                "clusterIPs": ["10.96.0.1"], "ipFamilies": ["IPv4"], "ipFamilyPolicy": "SingleStack",
+                "ports": [{"name": "http", "port": 80}],
+            },
+        });
+        translate::service(&serde_json::from_value(service).unwrap()).unwrap()
+    };
+    for (target, policy, keep, gives) in [
+        ("instance", true, false, true),
+        ("ip", true, false, false),
+        ("instance", false, false, false),
+        ("instance", true, true, false),
+    ] {
+        let (record, class) = (service(keep), class(target));
+        let (scene, ledger) = (Scene { policy, ..scene() }, Ledger::new("test".into()));
+        let decision = decide(&Snapshot {
+            record: &record,
+            class: ClassMatch::Ours(&class),
+            namespace_labels: &Labels::new(),
+            allocator: &scene.allocator,
+            ledger: &ledger,
+            aws: true,
+            told: None,
+            cluster_families: &[],
+            node_port_policy: scene.policy,
+            shown_ports: &scene.shown,
+            foreign: &scene.foreign,
+            refused: None,
+            may_renumber: false,
+            now: 0,
+        });
+        let written = decision.spec.map(|spec| spec[1].clone());
+        let expected = serde_json::json!({"op": "add", "path": "/spec/ports/0/nodePort", "value": 30_000});
+        assert_eq!(written, gives.then_some(expected), "{target} {policy} {keep}");
+    }
 }
