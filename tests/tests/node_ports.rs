@@ -312,7 +312,7 @@ async fn a_crash_at_any_step_of_a_change_ends_in_the_same_state() {
             .await;
             let running = on.start("one");
             on.faults
-                .script(Match::writes(), fault.clone())
+                .script(Match::writes(), fault)
                 .after(step)
                 .times(1);
             on.cluster
