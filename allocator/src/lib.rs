@@ -11,6 +11,7 @@ pub mod block;
 mod decide;
 mod entry;
 mod holders;
+mod policy;
 mod pool;
 mod range;
 mod select;
@@ -22,6 +23,7 @@ mod verdict;
 mod words;
 
 pub use holders::{Allocator, PoolUsage, UsageCounts};
+pub use policy::Binding;
 pub use pool::{Admission, Band, Pool, PoolState, Strategy, stable_hash};
 pub use range::{RangeError, RangeSet};
 pub use selector::{Operator, Requirement, Selector};

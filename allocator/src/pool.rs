@@ -30,6 +30,9 @@ pub struct Pool {
     pub reserved_v6: RangeSet,
     /// Ports that are never handed out.
     pub excluded_ports: RangeSet,
+    /// Ports that the API server does not take: never handed out either, though not by the user's
+    /// wish. What a Service has there all the same stays.
+    pub unusable_ports: RangeSet,
     /// Serves Services that do not ask for this pool or a number of it.
     pub auto_assign: bool,
     /// Higher ones are tried first.
@@ -214,6 +217,7 @@ impl Pool {
             reserved_v4: RangeSet::default(),
             reserved_v6: RangeSet::default(),
             excluded_ports: RangeSet::default(),
+            unusable_ports: RangeSet::default(),
             auto_assign: true,
             priority: 0,
             disabled: false,
@@ -275,8 +279,14 @@ impl Pool {
                 .iter()
                 .map(|&(first, last)| self.band(space, first, last))
         };
-        let first = RangeSet::new(bands().filter_map(|band| band.free)).subtract(reserved);
-        let then = RangeSet::new(bands().filter_map(|band| band.fixed)).subtract(reserved);
+        let nothing = RangeSet::default();
+        let unusable = match space {
+            Space::V4 | Space::V6 => &nothing,
+            Space::Port => &self.unusable_ports,
+        };
+        let usable = |set: RangeSet| set.subtract(reserved).subtract(unusable);
+        let first = usable(RangeSet::new(bands().filter_map(|band| band.free)));
+        let then = usable(RangeSet::new(bands().filter_map(|band| band.fixed)));
         let skip_buggy = self.avoid_buggy_ips && space == Space::V4;
         let mut capacity = first.len().saturating_add(then.len());
         if skip_buggy {

@@ -3,7 +3,7 @@
 
 use std::sync::Arc;
 
-use model::{Number, Use};
+use model::{Number, Space, Use};
 
 use crate::{
     Allocator, PoolState, RangeSet, Strategy,
@@ -220,6 +220,9 @@ impl Allocator {
         }
         if stock.is_buggy(number.value) {
             return Some(Why::Buggy);
+        }
+        if number.space == Space::Port && entry.pool.unusable_ports.contains(number.value) {
+            return Some(Why::OutsideServerRange);
         }
         if !stock.contains(number.value) {
             return Some(Why::Reserved);

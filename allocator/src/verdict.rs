@@ -107,6 +107,8 @@ pub enum Why {
     },
     /// It has no numbers of the family.
     WrongFamily,
+    /// The API server takes no such number (`--service-node-port-range`).
+    OutsideServerRange,
     /// It does not contain the number asked for.
     NotContained,
     /// The class does not allow it.

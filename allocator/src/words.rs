@@ -54,6 +54,9 @@ impl Display for Why {
                 Ok(())
             }
             Self::Reserved => f.write_str("reserves it"),
+            Self::OutsideServerRange => f.write_str(
+                "has it outside the API server's node port range (--service-node-port-range)",
+            ),
             Self::Buggy => {
                 f.write_str("leaves out addresses that end in .0 or .255 (spec.avoidBuggyIPs)")
             }
@@ -85,6 +88,7 @@ const fn reason(why: &Why) -> Reason {
         Why::Disabled | Why::Overlaps { .. } => Reason::PoolUnavailable,
         Why::Full { .. } => Reason::PoolExhausted,
         Why::Reserved | Why::Buggy => Reason::AddressReserved,
+        Why::OutsideServerRange => Reason::NodePortOutOfRange,
         Why::LedgerDamaged => Reason::LedgerDamaged,
         Why::InUse { .. } | Why::RetainedFor { .. } | Why::PickedAlready => Reason::AddressInUse,
         Why::CannotShare { .. } => Reason::SharingConflict,
@@ -101,7 +105,7 @@ pub(crate) const fn rank(why: &Why) -> u8 {
         | Why::CannotShare { .. }
         | Why::Full { .. } => 1,
         Why::LedgerDamaged => 2,
-        Why::Reserved | Why::Buggy => 3,
+        Why::Reserved | Why::Buggy | Why::OutsideServerRange => 3,
         Why::Disabled | Why::Overlaps { .. } => 4,
         Why::NotAskedFor | Why::NotContained => 5,
         Why::AutoAssignOff => 6,
@@ -134,6 +138,7 @@ const fn waits(why: &Why) -> bool {
         | Why::Disabled
         | Why::Overlaps { .. }
         | Why::Reserved
+        | Why::OutsideServerRange
         | Why::Buggy
         | Why::LedgerDamaged
         | Why::PickedAlready => false,
@@ -214,6 +219,7 @@ fn cure(why: &Why, usage: Use) -> String {
             format!("change {} or the number", pool_annotation(usage))
         }
         Why::Buggy
+        | Why::OutsideServerRange
         | Why::InUse { .. }
         | Why::RetainedFor { .. }
         | Why::PickedAlready

@@ -404,6 +404,7 @@ fn random_pool(random: &mut Rng, index: usize) -> Pool {
         reserved_v4: random_ranges(random, V4, addresses / 2),
         reserved_v6: random_ranges(random, V6, addresses / 2),
         excluded_ports: random_ranges(random, 30_000, ports / 2),
+        unusable_ports: RangeSet::default(),
         auto_assign: random.u8(..5) > 0,
         priority: random.i32(..2),
         disabled: random.u8(..6) == 0,

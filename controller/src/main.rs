@@ -11,7 +11,10 @@ use std::{
 
 use anyhow::{Context as _, Result};
 use clap::{ArgAction, Args, Parser, Subcommand, ValueEnum};
-use controller::shell;
+use controller::{
+    core::{engine::NodePorts, pace::ServerRange},
+    shell,
+};
 use kube::config::{KubeConfigOptions, Kubeconfig};
 use tokio::signal::unix::{SignalKind, signal};
 use tracing::{info, warn};
@@ -61,6 +64,13 @@ struct ControllerArguments {
     /// Where /healthz, /readyz and /metrics are served.
     #[arg(long, default_value = "127.0.0.1:8080", value_name = "IP:PORT")]
     admin_address: SocketAddr,
+    /// The API server's --service-node-port-range, where it is not Kubernetes' default: no
+    /// NodePortPool hands out a port outside it. Without this the first refusal tells.
+    #[arg(long, value_name = "FIRST-LAST", value_parser = node_port_range)]
+    node_port_range: Option<ServerRange>,
+    /// So many Services a second at most have nodePorts changed that a NodePortPool does not allow.
+    #[arg(long, default_value_t = 5, value_name = "SERVICES", value_parser = clap::value_parser!(u32).range(1..))]
+    renumber_per_second: u32,
     #[command(flatten)]
     aws: AwsArguments,
     /// How the log is written; what is logged is set by $RUST_LOG.
@@ -104,6 +114,11 @@ impl AwsArguments {
         );
         Ok(None)
     }
+}
+
+fn node_port_range(text: &str) -> Result<ServerRange, String> {
+    ServerRange::parse(text)
+        .ok_or_else(|| "write the first and the last port, for example 30000-32767".to_owned())
 }
 
 /// kube's client says every failed connection as an error; the watches say it once and count it.
@@ -196,6 +211,10 @@ async fn run(arguments: ControllerArguments) -> Result<()> {
         seed,
         election,
         admin: Some(arguments.admin_address),
+        node_ports: NodePorts {
+            range: arguments.node_port_range,
+            renumber_per_second: arguments.renumber_per_second,
+        },
         aws: arguments.aws.provider()?,
         ..shell::Options::single(&identity)
     };

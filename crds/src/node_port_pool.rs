@@ -108,7 +108,7 @@ pub struct NodePortPoolSpec {
     #[schemars(schema_with = "schema::label_selector")]
     pub service_selector: Option<LabelSelector>,
 
-    /// Whether Services that this pool admits may not fall through to other pools when this one has nothing for them.
+    /// Whether Services that this pool admits must have their nodePorts in it or in another pool that admits them and enforces; those that lie elsewhere are changed.
     #[serde(default, skip_serializing_if = "is_false")]
     pub enforce: bool,
 

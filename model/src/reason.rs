@@ -75,6 +75,12 @@ reasons! {
     NumberConflict,
     /// The Service lost its number, because no pool contains it any longer, and got another.
     AddressMoved,
+    /// A nodePort that its policy does not allow, or that two Services had, was changed to another.
+    NodePortMoved,
+    /// A nodePort lies outside the pool that the Service must use and cannot be changed now.
+    NodePortOutsidePolicy,
+    /// The number lies outside the API server's node port range.
+    NodePortOutOfRange,
     /// A number was claimed and is not needed after all; it is free again with the next two writes.
     ClaimWithdrawn,
     /// A field that Portolan had written was changed by hand and has been put back.

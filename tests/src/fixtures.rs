@@ -39,6 +39,36 @@ pub fn cluster_pool(name: &str, addresses: &[&str]) -> Value {
     with(pool(name, addresses), "/spec/usage", json!("ClusterIP"))
 }
 
+/// A NodePortPool of these ports.
+pub fn port_pool(name: &str, ports: &[&str]) -> Value {
+    json!({
+        "apiVersion": "portolan.dev/v1alpha1", "kind": "NodePortPool",
+        "metadata": {"name": name},
+        "spec": {"ports": ports},
+    })
+}
+
+/// The pool, which whoever it admits must use.
+pub fn enforcing(pool: Value) -> Value {
+    with(pool, "/spec/enforce", json!(true))
+}
+
+/// A Service of type NodePort with one TCP port named `http` that has this nodePort.
+pub fn node_port(name: &str, port: u16) -> Value {
+    let ports = json!([{"name": "http", "port": 80, "protocol": "TCP", "nodePort": port}]);
+    with(bare(name, "NodePort"), "/spec/ports", ports)
+}
+
+/// The object with one more annotation.
+pub fn noted(object: Value, annotation: &str, value: &str) -> Value {
+    let place = annotation.replace('/', "~1");
+    with(
+        object,
+        &format!("/metadata/annotations/{place}"),
+        json!(value),
+    )
+}
+
 /// The class that takes Services without a class.
 pub fn default_class() -> Value {
     json!({

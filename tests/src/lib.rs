@@ -10,6 +10,7 @@
 
 pub mod cluster;
 pub mod fixtures;
+pub mod node_ports;
 pub mod program;
 pub mod sim;
 pub mod stage;

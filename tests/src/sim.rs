@@ -34,6 +34,8 @@ pub struct Store {
     history: Vec<(Kind, String, Option<Value>, Value)>,
     /// Every write that changed something, as `kind verb`, for counting.
     pub writes: BTreeMap<String, u64>,
+    /// Judges nodePorts as kube-apiserver does: a port that another Service has is refused.
+    pub judges_ports: bool,
 }
 
 fn kind_of(object: &Value) -> Kind {
@@ -258,11 +260,59 @@ impl Store {
                 if new["metadata"]["resourceVersion"] != old["metadata"]["resourceVersion"] {
                     return Err(Failure::Conflict);
                 }
+                if self.judges_ports {
+                    self.judge_ports(name, &old, &new)?;
+                }
                 self.count("service spec");
                 Ok(self.put(slot, new).to_string().into())
             }
         }
     }
+}
+
+impl Store {
+    /// Whether no Service but this one has the port.
+    pub fn port_is_free(&self, port: u16, but: &str) -> bool {
+        let mut others = self.all(Kind::Service).filter(|o| name_of(o) != but);
+        !others.any(|other| node_ports(other).contains(&port))
+    }
+
+    /// kube-apiserver's judgement about new nodePorts, and ours about those that Portolan writes: by
+    /// rule 2 of the proof of G1 they are in the ledger when the write arrives.
+    fn judge_ports(&self, name: &str, old: &Value, new: &Value) -> Result<(), Failure> {
+        let before = node_ports(old);
+        let uid = new["metadata"]["uid"].as_str().unwrap();
+        for port in node_ports(new).difference(&before) {
+            if !self.port_is_free(*port, name) {
+                return Err(Failure::Refused(format!(
+                    "spec.ports[0].nodePort: Invalid value: {port}: provided port is already allocated"
+                )));
+            }
+            let number = Number::port(*port);
+            let held = self
+                .get(Kind::Block, &BlockId::of(number).name())
+                .and_then(block)
+                .is_some_and(|record| {
+                    matches!(record.claims.unwrap().get(&number), Some(Claim::Held(holders))
+                        if holders.iter().any(|h| h.uid.as_str() == uid && h.usage == Use::NodePort))
+                });
+            assert!(
+                held,
+                "{port} was written into {name} and not claimed for it"
+            );
+        }
+        Ok(())
+    }
+}
+
+/// The nodePorts of a Service.
+pub fn node_ports(service: &Value) -> BTreeSet<u16> {
+    let ports = service["spec"]["ports"].as_array().into_iter().flatten();
+    let ports = ports.filter_map(|port| port["nodePort"].as_u64());
+    ports
+        .filter_map(|port| u16::try_from(port).ok())
+        .filter(|port| *port != 0)
+        .collect()
 }
 
 fn jiff_time(unix: i64) -> String {
@@ -405,6 +455,7 @@ impl World {
             identity: format!("replica-{}", self.identities).into(),
             seed: self.rng.u64(..),
             aws: false,
+            node_ports: Default::default(),
         });
         engine.handle(Input::Leading(true), self.now());
         Replica {

@@ -7,7 +7,7 @@
 //! | addresses | `portolan.dev/addresses`, `metallb.io/loadBalancerIPs`, `metallb.universe.tf/loadBalancerIPs`, `spec.loadBalancerIP` |
 //! | sharing key | `portolan.dev/sharing-key`, `metallb.io/allow-shared-ip`, `metallb.universe.tf/allow-shared-ip` |
 //! | who else may share | `portolan.dev/share-with-namespaces` |
-//! | nodePorts | `portolan.dev/node-port-pool`, `portolan.dev/node-ports` |
+//! | nodePorts | `portolan.dev/node-port-pool`, `portolan.dev/node-ports`, `portolan.dev/keep-node-ports` |
 //!
 //! Several sources of one thing may be present as long as they say the same. All values are
 //! untrusted: a message shows at most [`model::SHOWN`] characters of one, escaped.
@@ -39,6 +39,8 @@ pub const SHARE_WITH_NAMESPACES: &str = "portolan.dev/share-with-namespaces";
 pub const NODE_PORT_POOL: &str = "portolan.dev/node-port-pool";
 /// Port name to nodePort: `http=30080,https=30443`; for the one port without a name just `30080`.
 pub const NODE_PORTS: &str = "portolan.dev/node-ports";
+/// `true`: the nodePorts that the Service has stay, whatever a pool says.
+pub const KEEP_NODE_PORTS: &str = "portolan.dev/keep-node-ports";
 
 const POOL_SOURCES: [&str; 3] = [
     ADDRESS_POOL,
@@ -83,6 +85,18 @@ pub fn parse(
     })?
     .unwrap_or_default();
 
+    let keep_node_ports =
+        agreed(present(annotations, &[KEEP_NODE_PORTS]), yes_or_no)?.unwrap_or_default();
+    if keep_node_ports && !node_ports.is_empty() {
+        return Err(Rejection {
+            reason: Reason::ConflictingRequest,
+            message: format!(
+                "annotation {NODE_PORTS} asks for nodePorts and {KEEP_NODE_PORTS} for no change of \
+                 them: remove one of the two"
+            ),
+        });
+    }
+
     let sharing = match (key, with) {
         (None, None) => None,
         (None, Some(_)) => {
@@ -105,6 +119,7 @@ pub fn parse(
         sharing,
         node_port_pool,
         node_ports,
+        keep_node_ports,
     })
 }
 
@@ -294,12 +309,10 @@ fn node_ports(
         }
         found.push((Arc::clone(&port.name), number));
     }
-    let wanted = |port: &ServicePort| match port.node_port {
-        0 => found
-            .iter()
-            .find(|(name, _)| *name == port.name)
-            .map(|(_, number)| *number),
-        given => Some(given),
+    let wanted = |port: &ServicePort| {
+        let asked = found.iter().find(|(name, _)| *name == port.name);
+        let has = Some(port.node_port).filter(|number| *number != 0);
+        asked.map(|(_, number)| *number).or(has)
     };
     let mut taken = BTreeSet::new();
     for port in ports {
@@ -313,6 +326,14 @@ fn node_ports(
         }
     }
     Ok(found)
+}
+
+fn yes_or_no(source: Source<'_>) -> Result<bool, Rejection> {
+    match source.text.trim() {
+        "true" => Ok(true),
+        "false" => Ok(false),
+        _ => Err(source.invalid("is neither \"true\" nor \"false\"")),
+    }
 }
 
 /// The cure for a wrong port name.

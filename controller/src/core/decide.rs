@@ -3,7 +3,7 @@
 //! It never mutates the allocator: numbers picked here are held by the engine before the next
 //! Service is looked at.
 
-use std::{net::IpAddr, sync::Arc};
+use std::{collections::BTreeMap, net::IpAddr, sync::Arc, time::Duration};
 
 use allocator::{Allocator, Considered, Grant, Missing, Request, Sharing};
 use model::{Family, Labels, Number, Reason, Uid, Use};
@@ -17,11 +17,14 @@ use super::{
         ClassRecord, FamilyPolicy, LoadBalancerRequest, Provider, Rejection, ServiceRecord,
         ServiceType,
     },
+    shown::ShownPorts,
 };
 
 mod own;
+mod renumber;
 
 use own::own_numbers;
+pub use renumber::Move;
 
 /// Everything a decision may look at.
 #[derive(Clone, Copy, Debug)]
@@ -42,6 +45,16 @@ pub struct Snapshot<'a> {
     pub told: Option<&'a Told>,
     /// Families of the ClusterIP pools, primary first; empty when the control plane gives clusterIPs.
     pub cluster_families: &'a [Family],
+    /// Whether a NodePortPool exists that can be read: without one no nodePort is changed.
+    pub node_port_policy: bool,
+    /// Which Services show which port of the nodes.
+    pub shown_ports: &'a ShownPorts,
+    /// Ports that the API server calls taken though nobody shows them, and until when.
+    pub foreign: &'a BTreeMap<Number, Duration>,
+    /// Why the API server does not let its nodePorts be changed, if it has said so.
+    pub refused: Option<&'a str>,
+    /// Whether its turn has come to have nodePorts changed.
+    pub may_renumber: bool,
     /// Unix seconds.
     pub now: i64,
 }
@@ -60,6 +73,27 @@ impl Snapshot<'_> {
                 crds::FINALIZER
             ),
         })))
+    }
+
+    /// Whether what serves it reaches its pods by nodePorts although Kubernetes gives it none; asked
+    /// only where a NodePortPool says which ones it may have.
+    fn provider_needs_node_ports(&self) -> bool {
+        let record = self.record;
+        let provider = match self.class {
+            ClassMatch::Ours(class) => &class.provider,
+            ClassMatch::Gone => return false,
+        };
+        let (Provider::Aws(class), Some(service)) = (provider, &record.cloud) else {
+            return false;
+        };
+        let may = self.aws && self.node_port_policy && !record.allocate_node_ports;
+        may && record.service_type == ServiceType::LoadBalancer
+            && record
+                .request
+                .as_ref()
+                .is_ok_and(|request| !request.keep_node_ports)
+            && aws::annotations::request(service, class)
+                .is_ok_and(|request| request.target_type == aws::wanted::TargetType::Instance)
     }
 
     /// Whether a cloud serves it, or could be meant to while the class is gone.
@@ -125,6 +159,10 @@ pub struct Decision {
     pub spec: Option<Value>,
     /// Numbers of its own that it cannot have.
     pub missing: Option<Missing>,
+    /// nodePorts that a policy changes: by `spec` if its turn has come, else when it comes.
+    pub moves: Vec<Move>,
+    /// nodePorts that stay against a policy, and what to do about it.
+    pub stray: Option<Missing>,
     /// Its external address.
     pub address: Address,
 }
@@ -139,6 +177,8 @@ pub fn decide(snapshot: &Snapshot<'_>) -> Decision {
             surplus: Vec::new(),
             spec: None,
             missing: None,
+            moves: Vec::new(),
+            stray: None,
             address: match record.has_finalizer() {
                 true => snapshot.leaving(),
                 false => Address::Kept,
@@ -181,6 +221,8 @@ pub fn decide(snapshot: &Snapshot<'_>) -> Decision {
         surplus,
         spec: own.spec,
         missing: own.missing,
+        moves: own.moves,
+        stray: own.stray,
         address,
     }
 }

@@ -24,6 +24,7 @@ use super::{
     index::{ClassMatch, Index},
     ledger::{Change, Fate, Ledger, Op, newer},
     line::Line,
+    pace::{Pace, ServerRange},
     pools,
     queue::{Queue, Rank},
     record::{LoadBalancerRequest, PoolKind, ServiceRecord, ServiceType},
@@ -46,8 +47,6 @@ const ECHO: Duration = Duration::from_secs(30);
 const SUSPECT_AFTER: Duration = Duration::from_secs(30);
 /// The pool in force where no NodePortPool exists and the control plane leaves nodePorts empty.
 const DEFAULT_NODE_PORTS: &str = "(default)";
-/// Kubernetes' default `--service-node-port-range`.
-const DEFAULT_NODE_PORT_RANGE: &str = "30000-32767";
 
 /// What the engine is told once.
 #[derive(Clone, Debug)]
@@ -58,6 +57,27 @@ pub struct Settings {
     pub seed: u64,
     /// Whether classes with `spec.aws` are served.
     pub aws: bool,
+    /// About nodePorts.
+    pub node_ports: NodePorts,
+}
+
+/// How nodePorts are dealt with.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct NodePorts {
+    /// The API server's `--service-node-port-range`, if it is known.
+    pub range: Option<ServerRange>,
+    /// So many Services a second at most have their nodePorts changed.
+    pub renumber_per_second: u32,
+}
+
+impl Default for NodePorts {
+    /// Kubernetes' range until the API server says another; five a second.
+    fn default() -> Self {
+        Self {
+            range: None,
+            renumber_per_second: 5,
+        }
+    }
 }
 
 /// What has been done, for metrics and tests.
@@ -89,6 +109,10 @@ pub struct Counters {
     pub adopted: u64,
     /// Objects that could not be parsed.
     pub unreadable: u64,
+    /// nodePorts changed, because of a policy or because two Services had one.
+    pub renumbered: u64,
+    /// Writes that would have changed nodePorts and were refused by the API server.
+    pub renumber_refusals: u64,
 }
 
 mod begin;
@@ -96,6 +120,7 @@ mod clouds;
 mod figures;
 mod observe;
 mod pass;
+mod ports;
 mod results;
 mod statuses;
 
@@ -128,6 +153,7 @@ pub struct Engine {
     index: Index,
     queue: Queue,
     line: Line,
+    pace: Pace,
     allocator: Allocator,
     ledger: Ledger,
     /// Services with a step under way; never two steps for one.
@@ -152,6 +178,8 @@ pub struct Engine {
     pools_changed: bool,
     /// Some Service had an empty nodePort: this control plane leaves them to us.
     ports_in_charge: bool,
+    /// And that was seen of a Service, not concluded from the ledger.
+    ports_left_empty: bool,
     cluster_families: Vec<Family>,
     /// Pool or class statuses or the figures may differ from what they should be.
     statuses_dirty: bool,
@@ -172,6 +200,10 @@ impl Engine {
             index: Index::default(),
             queue: Queue::new(settings.seed),
             line: Line::default(),
+            pace: Pace::new(
+                settings.node_ports.renumber_per_second,
+                settings.node_ports.range.unwrap_or_default(),
+            ),
             allocator: Allocator::new(),
             ledger: Ledger::new(settings.identity),
             passes: HashMap::new(),
@@ -188,6 +220,7 @@ impl Engine {
             begun: false,
             pools_changed: false,
             ports_in_charge: false,
+            ports_left_empty: false,
             cluster_families: Vec::new(),
             statuses_dirty: false,
             statuses_at: Duration::ZERO,
@@ -231,6 +264,7 @@ impl Engine {
             && !self.queue.has_ready()
             && !self.statuses_dirty
             && !self.line.stands()
+            && !self.pace.is_waited_for()
             && !self.clouds.values().any(Cloud::is_open)
     }
 
@@ -287,6 +321,7 @@ impl Engine {
             self.push_all();
             self.statuses_dirty = true;
         }
+        self.try_again(now);
         for key in self.queue.take_due(now.mono) {
             self.push(&key);
         }
@@ -307,7 +342,8 @@ impl Engine {
             let quiet = changes.is_empty();
             self.apply(changes, now);
             if quiet && (!self.queue.has_ready() || self.passes.len() >= MAX_PASSES) {
-                let Some(key) = self.line.turn() else { break };
+                let next = self.pace.turn(now.mono).or_else(|| self.line.turn());
+                let Some(key) = next else { break };
                 self.push(&key);
             }
         }
@@ -341,6 +377,7 @@ impl Engine {
             Some(self.resync_at),
             self.queue.next_due(),
             self.ledger.next_due(now),
+            self.pace.next_due(),
             statuses,
         ]
         .into_iter()

@@ -11,6 +11,7 @@ use model::{Labels, Number, Reason, ServiceKey, Uid};
 use super::{
     effect::Kind,
     record::{ClassRecord, NamespaceRecord, PoolKind, PoolRecord, ServiceRecord},
+    shown::ShownPorts,
 };
 
 /// What a waiting Service waits for.
@@ -52,6 +53,8 @@ pub struct Index {
     waiting: BTreeMap<Reason, usize>,
     /// Kinds that are being listed again, with the names seen so far.
     relisting: BTreeMap<Kind, HashSet<String>>,
+    /// Derived from `services`.
+    shown_ports: ShownPorts,
     no_labels: Arc<Labels>,
 }
 
@@ -78,7 +81,19 @@ impl Index {
     /// Keeps a Service; returns the one before.
     pub fn set_service(&mut self, record: Arc<ServiceRecord>) -> Option<Arc<ServiceRecord>> {
         self.seen(Kind::Service, || record.key.to_string());
-        self.services.insert(record.key.clone(), record)
+        let old = self
+            .services
+            .insert(record.key.clone(), Arc::clone(&record));
+        if let Some(old) = &old {
+            self.shown_ports.remove(old);
+        }
+        self.shown_ports.add(&record);
+        old
+    }
+
+    /// Which Services show which port of the nodes.
+    pub fn shown_ports(&self) -> &ShownPorts {
+        &self.shown_ports
     }
 
     /// Forgets a Service if it is still of that uid.
@@ -87,7 +102,9 @@ impl Index {
             return None;
         }
         self.set_waits(key, None);
-        self.services.remove(key)
+        let old = self.services.remove(key)?;
+        self.shown_ports.remove(&old);
+        Some(old)
     }
 
     /// Labels of a namespace; none when it is not known.
@@ -193,7 +210,9 @@ impl Index {
                     .collect();
                 for key in &vanished.services {
                     self.set_waits(key, None);
-                    self.services.remove(key);
+                    if let Some(old) = self.services.remove(key) {
+                        self.shown_ports.remove(&old);
+                    }
                 }
             }
             Kind::Namespace => {

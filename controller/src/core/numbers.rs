@@ -233,8 +233,37 @@ pub fn node_ports(record: &ServiceRecord) -> Vec<PortNeed> {
     if !record.needs_node_ports() {
         return Vec::new();
     }
+    fill(record, &[])
+}
+
+/// The same though the control plane gives none (`allocateLoadBalancerNodePorts: false`): for whom
+/// the load balancer reaches by nodePorts.
+pub fn lacking(record: &ServiceRecord) -> Vec<PortNeed> {
+    fill(record, &[])
+}
+
+/// The same for entries that must have another nodePort than they have, as if they were empty;
+/// `strays` are their places in `spec.ports`. Only such entries go on sharing a number that shared
+/// one before. Entries that are empty are not looked at.
+pub fn renumbered(record: &ServiceRecord, strays: &[usize]) -> Vec<PortNeed> {
+    fill(record, strays)
+        .into_iter()
+        .filter(|need| need.indices.iter().any(|place| strays.contains(place)))
+        .collect()
+}
+
+fn fill(record: &ServiceRecord, strays: &[usize]) -> Vec<PortNeed> {
     let ports = &record.ports;
-    let known: Vec<u16> = ports.iter().map(|port| wanted(record, port)).collect();
+    let shown = |(place, port): (usize, &ServicePort)| match strays.contains(&place) {
+        true => 0,
+        false => port.node_port,
+    };
+    let shown: Vec<u16> = ports.iter().enumerate().map(shown).collect();
+    let known: Vec<u16> = ports
+        .iter()
+        .zip(&shown)
+        .map(|(port, shown)| wanted(record, port, *shown))
+        .collect();
     let taken = |number: u16, port: &ServicePort| {
         ports
             .iter()
@@ -242,10 +271,11 @@ pub fn node_ports(record: &ServiceRecord) -> Vec<PortNeed> {
             .any(|(other, theirs)| *theirs == number && other.port.protocol == port.port.protocol)
     };
 
-    let mut needs: Vec<(u16, PortNeed)> = Vec::new();
-    for (index, (port, own)) in ports.iter().zip(&known).enumerate() {
+    // By the port number and the nodePort had before, which is 0 where it is empty.
+    let mut needs: Vec<((u16, u16), PortNeed)> = Vec::new();
+    for (index, ((port, own), shown)) in ports.iter().zip(&known).zip(&shown).enumerate() {
         // A port number of 0 marks an entry that could not be read.
-        if port.node_port != 0 || port.port.number == 0 {
+        if *shown != 0 || port.port.number == 0 {
             continue;
         }
         let explicit = match own {
@@ -257,13 +287,14 @@ pub fn node_ports(record: &ServiceRecord) -> Vec<PortNeed> {
                 .filter(|number| !taken(*number, port)),
             own => Some(*own),
         };
-        let same = |(number, need): &&mut (u16, PortNeed)| {
-            *number == port.port.number && need.explicit == explicit
+        let which = (port.port.number, port.node_port);
+        let same = |(other, need): &&mut ((u16, u16), PortNeed)| {
+            *other == which && need.explicit == explicit
         };
         match needs.iter_mut().find(same) {
             Some((_, need)) => need.indices.push(index),
             None => needs.push((
-                port.port.number,
+                which,
                 PortNeed {
                     indices: vec![index],
                     explicit,
@@ -276,16 +307,21 @@ pub fn node_ports(record: &ServiceRecord) -> Vec<PortNeed> {
     needs.into_iter().map(|(_, need)| need).collect()
 }
 
-/// The nodePort the entry has or is asked to have; 0 for any.
-fn wanted(record: &ServiceRecord, port: &ServicePort) -> u16 {
-    match (port.node_port, &record.request) {
-        (0, Ok(request)) => request
-            .node_ports
-            .iter()
-            .find(|(name, _)| *name == port.name)
-            .map_or(0, |(_, number)| *number),
-        (given, _) => given,
+/// The nodePort the entry has or, where that does not count, is asked to have; 0 for any.
+fn wanted(record: &ServiceRecord, port: &ServicePort, shown: u16) -> u16 {
+    match shown {
+        0 => asked(record, port).unwrap_or(0),
+        given => given,
     }
+}
+
+/// The nodePort that `portolan.dev/node-ports` asks for.
+pub fn asked(record: &ServiceRecord, port: &ServicePort) -> Option<u16> {
+    let request = record.request.as_ref().ok()?;
+    let mut asked = request.node_ports.iter();
+    asked
+        .find(|(name, _)| *name == port.name)
+        .map(|(_, number)| *number)
 }
 
 /// The JSON patch (RFC 6902) that writes what was found, or `None` when the Service has it all.

@@ -1,17 +1,18 @@
 //! What pools and classes say about themselves: counts and conditions. Pure.
 
 use allocator::{
-    Allocator, Pool, PoolState, UsageCounts,
+    Allocator, Band, Pool, PoolState, RangeSet, UsageCounts,
     block::{BLOCK_SIZE, BlockId},
 };
 use crds::Counts;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Condition;
-use model::Reason;
+use model::{Reason, Use};
 use serde_json::{Value, json};
 
 use super::{
     index::Index,
     ledger::Ledger,
+    pace::ServerRange,
     record::{ClassRecord, PoolKind, PoolRecord, PoolStatus, Provider},
     settle,
 };
@@ -44,7 +45,13 @@ fn covers(pool: &Pool, id: BlockId) -> bool {
 }
 
 /// The status a pool should have.
-pub fn status(record: &PoolRecord, allocator: &Allocator, ledger: &Ledger, now: i64) -> PoolStatus {
+pub fn status(
+    record: &PoolRecord,
+    allocator: &Allocator,
+    ledger: &Ledger,
+    range: Option<ServerRange>,
+    now: i64,
+) -> PoolStatus {
     let mut status = PoolStatus {
         observed_generation: Some(record.generation),
         ..PoolStatus::default()
@@ -81,7 +88,7 @@ pub fn status(record: &PoolRecord, allocator: &Allocator, ledger: &Ledger, now: 
                     Reason::PoolUnavailable,
                     "spec.disabled: what it gave stays, nothing new is given".to_owned(),
                 )),
-                (None, None) => say.push((READY, true, Reason::Ready, "hands out numbers".to_owned())),
+                (None, None) => say.push(hands_out(pool, range)),
             }
             if let Some(older) = older {
                 say.push((
@@ -106,6 +113,61 @@ pub fn status(record: &PoolRecord, allocator: &Allocator, ledger: &Ledger, now: 
     }
     status.conditions = conditions(&record.status.conditions, &say, record.generation, now);
     status
+}
+
+/// `30000-30009, 30020`, the first few of them.
+fn ranges(set: &RangeSet) -> String {
+    let listed = set
+        .ranges()
+        .iter()
+        .take(4)
+        .map(|(first, last)| match first == last {
+            true => first.to_string(),
+            false => format!("{first}-{last}"),
+        });
+    let listed: Vec<String> = listed.collect();
+    match set.ranges().len() > listed.len() {
+        true => format!("{} and more", listed.join(", ")),
+        false => listed.join(", "),
+    }
+}
+
+/// That it hands out numbers, and which of its ports the API server does not take or gives away
+/// itself.
+fn hands_out(pool: &Pool, range: Option<ServerRange>) -> (&'static str, bool, Reason, String) {
+    let message = "hands out numbers".to_owned();
+    let Some(range) = range.filter(|_| pool.serves(Use::NodePort)) else {
+        return (READY, true, Reason::Ready, message);
+    };
+    let set = |first, last| RangeSet::new([(first, last)]);
+    let (first, last) = (u128::from(range.first), u128::from(range.last));
+    let mine = pool.ports.subtract(&pool.excluded_ports);
+    let beyond = mine.subtract(&set(first, last));
+    let inside = mine.subtract(&beyond);
+    let learnt = match range.told {
+        true => "",
+        false => ", which is Kubernetes' default (--node-port-range says another)",
+    };
+    let server = format!("the API server's node port range {first}-{last}{learnt}");
+    if inside.is_empty() {
+        let message = format!("none of its ports lies in {server}: nothing is given");
+        return (READY, false, Reason::NodePortOutOfRange, message);
+    }
+    if !beyond.is_empty() {
+        let message = format!("{message}, but not {}: outside {server}", ranges(&beyond));
+        return (READY, true, Reason::Ready, message);
+    }
+    let dynamic = match Band::of_ports(first, last).free {
+        Some((from, to)) => !inside.subtract(&inside.subtract(&set(from, to))).is_empty(),
+        None => false,
+    };
+    let message = match (dynamic, Band::of_ports(first, last).fixed) {
+        (true, Some((from, to))) => format!(
+            "{message}; outside the static band {from}-{to} the API server, too, gives ports to Services that ask for none"
+        ),
+        (true, None) | (false, _) => message,
+    };
+    (READY, true, Reason::Ready, message)
 }
 
 fn conditions(

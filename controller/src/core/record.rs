@@ -70,6 +70,8 @@ pub struct LoadBalancerRequest {
     pub node_port_pool: Option<Arc<str>>,
     /// `portolan.dev/node-ports`: port name to nodePort.
     pub node_ports: Vec<(Arc<str>, u16)>,
+    /// `portolan.dev/keep-node-ports`: whatever nodePorts it has stay as they are.
+    pub keep_node_ports: bool,
 }
 
 /// One entry of `status.loadBalancer.ingress`.

@@ -27,7 +27,7 @@ const LONGEST_MESSAGE: usize = 1024;
 
 /// Whether a condition type is one of Portolan's.
 pub fn is_ours(type_: &str) -> bool {
-    is_outcome(type_) || type_ == CLAIM_WITHDRAWN
+    is_outcome(type_) || type_ == CLAIM_WITHDRAWN || type_ == NODE_PORTS_ALLOCATED
 }
 
 /// Whether a condition type says what became of a load balancer of ours.
@@ -42,6 +42,8 @@ pub struct Settled {
     pub status: Option<ServicePatch>,
     /// The Event that goes with it.
     pub event: Option<(bool, Reason, String)>,
+    /// And the one about nodePorts that stay against a policy.
+    pub ports_event: Option<(bool, Reason, String)>,
     /// The reason in the first condition of the status write; none when that only clears.
     pub outcome: Option<Reason>,
     /// What it waits for, if it does.
@@ -49,20 +51,24 @@ pub struct Settled {
 }
 
 impl Settled {
-    /// The Event as it is emitted.
-    pub fn note(&self, record: &ServiceRecord) -> Option<EventNote> {
-        let (warning, reason, note) = self.event.clone()?;
-        Some(EventNote {
+    /// The Events as they are emitted.
+    pub fn notes(&self, record: &ServiceRecord) -> Vec<EventNote> {
+        let events = [&self.event, &self.ports_event].into_iter().flatten();
+        let note = |(warning, reason, note): &(bool, Reason, String)| EventNote {
             key: record.key.clone(),
             uid: record.uid.clone(),
-            warning,
-            reason,
-            note,
-        })
+            warning: *warning,
+            reason: *reason,
+            note: note.clone(),
+        };
+        events.map(note).collect()
     }
 }
 
 mod cloud;
+mod node_ports;
+
+pub use node_ports::NODE_PORTS_ALLOCATED;
 
 /// One condition to be.
 struct Say {
@@ -74,17 +80,40 @@ struct Say {
 
 /// Settles a decision whose claims are committed.
 pub fn settle(record: &ServiceRecord, decision: &Decision, now: i64) -> Settled {
+    let mut settled = address(record, decision, now);
+    let told = match &decision.address {
+        Address::Later | Address::Kept => false,
+        Address::NotOurs
+        | Address::Orphaned(_)
+        | Address::Cloud(..)
+        | Address::Leaving(_)
+        | Address::Decided { .. } => true,
+    };
+    if told && let Some(stray) = &decision.stray {
+        node_ports::wait(&mut settled, record, stray);
+    }
+    settled
+}
+
+fn address(record: &ServiceRecord, decision: &Decision, now: i64) -> Settled {
+    let stray = decision.stray.as_ref();
     let explicit: Vec<Number> = match &record.request {
         Ok(request) => request.addresses.iter().map(|a| Number::from(*a)).collect(),
         Err(_) => Vec::new(),
     };
-    let (say, ingress, missing): (Vec<Say>, Option<&[Grant]>, Option<&Missing>) =
+    let (mut say, ingress, missing): (Vec<Say>, Option<&[Grant]>, Option<&Missing>) =
         match &decision.address {
             Address::Later => return Settled::default(),
             Address::Cloud(_, told) => {
-                return cloud::serving(record, told.as_ref(), decision.missing.as_ref(), now);
+                return cloud::serving(
+                    record,
+                    told.as_ref(),
+                    decision.missing.as_ref(),
+                    stray,
+                    now,
+                );
             }
-            Address::Leaving(told) => return cloud::leaving(record, told.as_ref(), now),
+            Address::Leaving(told) => return cloud::leaving(record, told.as_ref(), stray, now),
             Address::Kept if decision.missing.is_none() => return Settled::default(),
             Address::NotOurs | Address::Kept => match &decision.missing {
                 Some(missing) => (
@@ -113,6 +142,7 @@ pub fn settle(record: &ServiceRecord, decision: &Decision, now: i64) -> Settled 
                 )
             }
         };
+    say.extend(node_ports::say(stray));
     let waits = missing.map(|missing| {
         let held_by_another = matches!(
             missing.reason,
@@ -156,6 +186,7 @@ pub fn settle(record: &ServiceRecord, decision: &Decision, now: i64) -> Settled 
     Settled {
         status: Some(patch(record, conditions, entries, None)),
         event,
+        ports_event: node_ports::event(record, &say),
         outcome,
         waits,
     }

@@ -298,7 +298,7 @@ fn states(counts: UsageCounts) -> impl Iterator<Item = (&'static str, i64)> {
 }
 
 /// The engine's counters; destructured, so that a new one must be looked at here.
-fn engine_counters(counters: Counters) -> [(&'static str, &'static str, u64); 13] {
+fn engine_counters(counters: Counters) -> [(&'static str, &'static str, u64); 15] {
     let Counters {
         decisions,
         spec_writes,
@@ -313,6 +313,8 @@ fn engine_counters(counters: Counters) -> [(&'static str, &'static str, u64); 13
         releases,
         adopted,
         unreadable,
+        renumbered,
+        renumber_refusals,
     } = counters;
     [
         ("decisions", "Times DECIDE ran", decisions),
@@ -355,6 +357,16 @@ fn engine_counters(counters: Counters) -> [(&'static str, &'static str, u64); 13
             "unreadable",
             "Objects the engine was told it cannot read",
             unreadable,
+        ),
+        (
+            "renumbered",
+            "nodePorts changed, because of a policy or because two Services had one",
+            renumbered,
+        ),
+        (
+            "renumber_refusals",
+            "Writes to change nodePorts that the API server refused",
+            renumber_refusals,
         ),
     ]
 }

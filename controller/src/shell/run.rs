@@ -31,7 +31,7 @@ use super::{
 use crate::core::{
     cloud,
     effect::Observed,
-    engine::{Counters, Engine, Figures, Settings},
+    engine::{Counters, Engine, Figures, NodePorts, Settings},
 };
 
 /// What the watches have seen and the engine has not; when full, the watches wait.
@@ -57,6 +57,8 @@ pub struct Options {
     pub streaming_lists: bool,
     /// Unix seconds now.
     pub wall: fn() -> i64,
+    /// How nodePorts are dealt with.
+    pub node_ports: NodePorts,
     /// What serves classes with `spec.aws`; `None`: nothing does.
     pub aws: Option<Provider>,
     /// Where the state is published; see [`Options::observe`].
@@ -147,6 +149,7 @@ impl Options {
             election: None,
             admin: None,
             concurrency: 32,
+            node_ports: NodePorts::default(),
             aws: None,
             streaming_lists: true,
             wall: || Timestamp::now().as_second(),
@@ -305,6 +308,7 @@ pub async fn run(
         identity: Arc::clone(&options.identity),
         seed: options.seed,
         aws: options.aws.is_some(),
+        node_ports: options.node_ports,
     });
     let (orders, outcomes) = (Arc::<Mailbox<Order>>::default(), Arc::default());
     if let Some(provider) = &options.aws {

@@ -142,6 +142,11 @@ fn wrong_values_are_refused_with_the_place_and_the_fault() {
             "want string",
         ),
         (
+            "nodePorts.range=high",
+            "at '/nodePorts/range'",
+            "does not match pattern",
+        ),
+        (
             "ownsServiceNumbers=maybe",
             "at '/ownsServiceNumbers'",
             "want boolean",
@@ -203,6 +208,8 @@ fn unusual_but_right_values_are_accepted() {
         "global.anything=1",
         "networkPolicy.apiServer.cidrs[0]=2001:db8::/32",
         "ownsServiceNumbers=true",
+        "nodePorts.manage=true,nodePorts.range=30000-31000",
+        "nodePorts.range=30000+1000",
         "aws.enabled=true,aws.clusterName=My_cluster.1",
         "aws.region=us-gov-west-1",
     ] {

@@ -6,7 +6,11 @@ use allocator::{Missing, Request, block::Holder};
 use model::{Family, Number, Reason, Use};
 use serde_json::Value;
 
-use super::{Snapshot, Wanted, missing, pool_contains, request};
+use super::{
+    Snapshot, Wanted, missing, pool_contains,
+    renumber::{Move, renumber},
+    request,
+};
 use crate::core::{
     numbers::{self, NumbersFound},
     record::{ServiceRecord, ServiceType},
@@ -18,6 +22,10 @@ pub(super) struct Own {
     pub(super) holds: Vec<Wanted>,
     pub(super) spec: Option<Value>,
     pub(super) missing: Option<Missing>,
+    /// nodePorts that change, now if that is allowed.
+    pub(super) moves: Vec<Move>,
+    /// nodePorts that stay against a policy.
+    pub(super) stray: Option<Missing>,
 }
 
 /// clusterIPs, nodePorts and the healthCheckNodePort: given where the field is empty, recorded
@@ -42,13 +50,10 @@ pub(super) fn own_numbers(snapshot: &Snapshot<'_>) -> Own {
 fn cluster_ips(snapshot: &Snapshot<'_>, own: &mut Own, found: &mut NumbersFound) {
     let record = snapshot.record;
     for address in &record.cluster_ips {
-        shown(
-            snapshot,
-            own,
-            Number::from(*address),
-            Use::ClusterIp,
-            "spec.clusterIPs",
-        );
+        let number = Number::from(*address);
+        if let Some(conflict) = shown(snapshot, own, number, Use::ClusterIp, "spec.clusterIPs") {
+            own.missing.get_or_insert(conflict);
+        }
     }
     if snapshot.cluster_families.is_empty() {
         if record.cluster_ips.is_empty() {
@@ -127,27 +132,30 @@ fn cluster_ips(snapshot: &Snapshot<'_>, own: &mut Own, found: &mut NumbersFound)
 fn node_ports(snapshot: &Snapshot<'_>, own: &mut Own, found: &mut NumbersFound) {
     let record = snapshot.record;
     let mut taken: BTreeSet<Number> = BTreeSet::new();
+    let mut conflicts: Vec<(Number, Missing)> = Vec::new();
+    let mut show = |own: &mut Own, number, usage, field: &str| {
+        conflicts.extend(shown(snapshot, own, number, usage, field).map(|why| (number, why)));
+    };
     if record.service_type != ServiceType::ExternalName {
         for port in record.ports.iter().filter(|port| port.node_port != 0) {
             let number = Number::port(port.node_port);
             if taken.insert(number) {
                 let field = format!("spec.ports[{}].nodePort", port.port);
-                shown(snapshot, own, number, Use::NodePort, &field);
+                show(own, number, Use::NodePort, &field);
             }
         }
     }
     if record.health_check_node_port != 0 {
         let number = Number::port(record.health_check_node_port);
         taken.insert(number);
-        shown(
-            snapshot,
-            own,
-            number,
-            Use::HealthCheckNodePort,
-            "spec.healthCheckNodePort",
-        );
+        let usage = Use::HealthCheckNodePort;
+        show(own, number, usage, "spec.healthCheckNodePort");
     }
-    for need in numbers::node_ports(record) {
+    let needs = match snapshot.provider_needs_node_ports() {
+        true => numbers::lacking(record),
+        false => numbers::node_ports(record),
+    };
+    for need in needs {
         let explicit = need.explicit.map(Number::port);
         let number = match explicit {
             // A sibling of the same port has it already.
@@ -183,9 +191,38 @@ fn node_ports(snapshot: &Snapshot<'_>, own: &mut Own, found: &mut NumbersFound) 
     {
         found.health_check_node_port = number.as_port();
     }
+
+    let renumbering = renumber(snapshot, &taken);
+    conflicts.retain(|(number, _)| {
+        let mut moves = renumbering.moves.iter();
+        !moves.any(|moved| Number::port(moved.from) == *number)
+    });
+    for (_, conflict) in conflicts {
+        own.missing.get_or_insert(conflict);
+    }
+    own.stray = renumbering.stray;
+    if own.missing.is_some() {
+        return;
+    }
+    if snapshot.may_renumber {
+        let moves = renumbering.moves.iter();
+        (found.node_ports).extend(moves.map(|moved| (moved.place, moved.to)));
+        own.holds.extend(renumbering.holds);
+    } else {
+        // What is claimed already, before a restart, waits with it.
+        let reserved = renumbering.holds.into_iter().filter(|wanted| {
+            let mut held = snapshot.allocator.held_by(&record.uid);
+            held.any(|held| held == (wanted.number, wanted.usage))
+        });
+        own.holds.extend(reserved.map(|wanted| Wanted {
+            written: false,
+            ..wanted
+        }));
+    }
+    own.moves = renumbering.moves;
 }
 
-fn salt(record: &ServiceRecord, indices: &[usize]) -> String {
+pub(super) fn salt(record: &ServiceRecord, indices: &[usize]) -> String {
     indices
         .first()
         .and_then(|place| record.ports.get(*place))
@@ -201,63 +238,165 @@ fn pick_port(
     taken: &BTreeSet<Number>,
     salt: &str,
 ) -> Option<Number> {
-    // What was claimed before a crash and never written is used first.
-    let reserved = snapshot
-        .allocator
-        .held_by(&snapshot.record.uid)
-        .find(|(number, use_)| {
-            *use_ == usage
-                && !taken.contains(number)
-                && explicit.is_none_or(|wanted| wanted == *number)
-        })
-        .map(|(number, _)| number);
-    let exclude: Vec<Number> = taken.iter().copied().collect();
-    let number = match reserved {
-        Some(number) => number,
-        None => {
-            let explicit: Vec<Number> = explicit.into_iter().collect();
-            let verdict = snapshot.allocator.decide(
-                &Request {
-                    explicit: &explicit,
-                    exclude: &exclude,
-                    stable_salt: Some(salt),
-                    ..request(snapshot, usage)
-                },
-                snapshot.now,
-            );
-            match (verdict.grants.first(), verdict.missing.into_iter().next()) {
-                (Some(grant), _) => grant.number,
-                (None, Some(why)) => {
-                    own.missing.get_or_insert(why);
-                    return None;
-                }
-                (None, None) => return None,
-            }
+    match choose(snapshot, usage, explicit, taken, salt) {
+        Ok(wanted) => {
+            let number = wanted.number;
+            own.holds.push(wanted);
+            Some(number)
         }
+        Err(why) => {
+            own.missing.get_or_insert(why);
+            None
+        }
+    }
+}
+
+/// A port that the Service does not show yet: `explicit` or any that its pools give it. `taken` is
+/// what it shows or gets elsewhere. Never one that another Service shows, whether or not that is in
+/// the ledger yet, nor one that the API server calls taken.
+pub(super) fn choose(
+    snapshot: &Snapshot<'_>,
+    usage: Use,
+    explicit: Option<Number>,
+    taken: &BTreeSet<Number>,
+    salt: &str,
+) -> Result<Wanted, Missing> {
+    let (record, allocator) = (snapshot.record, snapshot.allocator);
+    let other = |number: Number| {
+        let port = number.as_port()?;
+        snapshot.shown_ports.other(port, &record.key)
     };
-    own.holds.push(Wanted {
+    let wanted = |number| Wanted {
         number,
         usage,
         sharing: None,
         written: true,
-    });
-    Some(number)
+    };
+    if let Some(number) = explicit {
+        let why = match (other(number), snapshot.foreign.contains_key(&number)) {
+            (Some(service), _) => Some(format!("Service {service} has it")),
+            (None, true) => Some(
+                "the API server says that it is allocated, though no Service shows it; it is tried again later"
+                    .to_owned(),
+            ),
+            (None, false) => None,
+        };
+        if let Some(why) = why {
+            let missing = Missing {
+                family: None,
+                reason: Reason::AddressInUse,
+                message: format!("{number} cannot be given: {why}; ask for another number"),
+                waits_for: Vec::new(),
+            };
+            return Err(with_suggestion(snapshot, usage, taken, missing));
+        }
+    }
+    let request = request(snapshot, usage);
+    let binding = allocator.binding(&request);
+    let in_range = |number: Number| {
+        let mut pools = allocator.pools_containing(number);
+        !pools.any(|pool| pool.unusable_ports.contains(number.value))
+    };
+    let usable = |number: Number| {
+        allocator.permits(&binding, number)
+            && in_range(number)
+            && !snapshot.foreign.contains_key(&number)
+            && other(number).is_none()
+    };
+    let held = || {
+        let held = allocator.held_by(&record.uid);
+        let held = held.filter(|(number, use_)| *use_ == usage && !taken.contains(number));
+        held.map(|(number, _)| number)
+    };
+    // What was claimed before a crash and never written is used first.
+    let reserved =
+        held().find(|number| explicit.is_none_or(|wanted| wanted == *number) && usable(*number));
+    if let Some(number) = reserved {
+        return Ok(wanted(number));
+    }
+    let mut exclude: Vec<Number> = taken.iter().copied().collect();
+    if explicit.is_none() {
+        exclude.extend(snapshot.foreign.keys());
+        exclude.extend(held().filter(|number| !usable(*number)));
+    }
+    let asked: Vec<Number> = explicit.into_iter().collect();
+    loop {
+        let verdict = allocator.decide(
+            &Request {
+                explicit: &asked,
+                exclude: &exclude,
+                stable_salt: Some(salt),
+                ..request
+            },
+            snapshot.now,
+        );
+        let grant = verdict.grants.into_iter().next();
+        let why = verdict.missing.into_iter().next();
+        match (grant, why) {
+            // A number that somebody shows who is not in the ledger yet.
+            (Some(grant), _) if explicit.is_none() && !usable(grant.number) => {
+                exclude.push(grant.number);
+            }
+            (Some(grant), _) => return Ok(wanted(grant.number)),
+            (None, Some(why)) if explicit.is_some() => {
+                return Err(with_suggestion(snapshot, usage, taken, why));
+            }
+            (None, Some(why)) => return Err(why),
+            (None, None) => {
+                return Err(Missing {
+                    family: None,
+                    reason: Reason::PoolExhausted,
+                    message: format!("no {usage} is left"),
+                    waits_for: Vec::new(),
+                });
+            }
+        }
+    }
 }
 
-/// A number that the Service shows: recorded when a pool of ours contains it, a conflict when
-/// another Service holds it.
-fn shown(snapshot: &Snapshot<'_>, own: &mut Own, number: Number, usage: Use, field: &str) {
+/// A port that the Service could have.
+pub(super) fn suggest(
+    snapshot: &Snapshot<'_>,
+    usage: Use,
+    taken: &BTreeSet<Number>,
+) -> Option<Number> {
+    let found = choose(snapshot, usage, None, taken, "");
+    found.ok().map(|wanted| wanted.number)
+}
+
+fn with_suggestion(
+    snapshot: &Snapshot<'_>,
+    usage: Use,
+    taken: &BTreeSet<Number>,
+    mut missing: Missing,
+) -> Missing {
+    if let Some(free) = suggest(snapshot, usage, taken) {
+        missing.message.push_str(&format!("; {free} is free"));
+    }
+    missing
+}
+
+/// A number that the Service shows: recorded when a pool of ours contains it, a conflict, which is
+/// returned, when another Service holds it.
+fn shown(
+    snapshot: &Snapshot<'_>,
+    own: &mut Own,
+    number: Number,
+    usage: Use,
+    field: &str,
+) -> Option<Missing> {
     let uid = &snapshot.record.uid;
     let holders = snapshot.allocator.holders(number);
     let mine = holders.iter().any(|holder| holder.uid == *uid);
     if !mine && snapshot.ledger.damage(number).is_some() {
-        return; // it stays as it is until the block can be read
+        return None; // it stays as it is until the block can be read
     }
     if let Some(other) = holders.iter().find(|holder| holder.uid != *uid)
         && !mine
     {
-        own.missing.get_or_insert(conflict(number, field, other));
-    } else if mine || pool_contains(snapshot.allocator, number, usage) {
+        return Some(conflict(number, field, other));
+    }
+    if mine || pool_contains(snapshot.allocator, number, usage) {
         own.holds.push(Wanted {
             number,
             usage,
@@ -265,6 +404,7 @@ fn shown(snapshot: &Snapshot<'_>, own: &mut Own, number: Number, usage: Use, fie
             written: false,
         });
     }
+    None
 }
 
 fn conflict(number: Number, field: &str, other: &Holder) -> Missing {

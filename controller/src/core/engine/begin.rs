@@ -16,6 +16,7 @@ impl Engine {
         self.effects.clear();
         self.queue.clear();
         self.line = Line::default();
+        self.pace.reset();
         self.joins.clear();
         self.pool_writes.clear();
         self.class_writes.clear();

@@ -87,18 +87,24 @@ impl Engine {
         let port_lacking =
             record.needs_node_ports() && record.ports.iter().any(|port| port.node_port == 0);
         let health_lacking = record.needs_health_check_port() && record.health_check_node_port == 0;
-        if (port_lacking || health_lacking) && !self.ports_in_charge {
+        if (port_lacking || health_lacking) && !self.ports_left_empty {
             self.ports_in_charge = true;
+            self.ports_left_empty = true;
             self.pools_changed = true;
         }
         if let Some(suspects) = self.suspects.get_mut(&key) {
             suspects.remove(&record.uid);
         }
         let uid = record.uid.clone();
-        if let Some(old) = self.index.set_service(record)
+        let old = self.index.set_service(Arc::clone(&record));
+        if let Some(old) = old
             && old.uid != uid
         {
             self.suspect(&key, &old.uid);
+        }
+        // Of two that show one nodePort the younger may have to change.
+        for twin in self.index.shown_ports().twins(&record) {
+            self.push(&twin);
         }
         self.push(&key);
     }
@@ -106,6 +112,7 @@ impl Engine {
     /// The API server said DELETED for this uid: it never comes back, so its numbers are free.
     pub(super) fn gone(&mut self, key: &ServiceKey, uid: &Uid, now: Now) {
         self.awaited.remove(key);
+        self.pace.leave(key);
         self.forsake(key, uid);
         if self
             .passes

@@ -13,6 +13,11 @@ impl Engine {
             cluster_families: &self.cluster_families,
             aws: self.aws,
             told: self.told(&record.key, &record.uid),
+            node_port_policy: self.has_node_port_policy(),
+            shown_ports: self.index.shown_ports(),
+            foreign: self.pace.foreign(),
+            refused: self.pace.refused(&record.key),
+            may_renumber: self.pace.allows(&record.key),
             now: now.wall,
         }
     }
@@ -34,6 +39,7 @@ impl Engine {
         let _entered = span.enter();
         self.counters.decisions += 1;
         let decision = decide::decide(&self.snapshot(&record, now));
+        self.keep_pace(&record, &decision.moves, now);
         if self.stands_back(&record, &decision.address, now) {
             return;
         }
@@ -53,10 +59,13 @@ impl Engine {
         let patch = match &decision.spec {
             Some(spec) => {
                 self.counters.spec_writes += 1;
+                if self.pace.allows(key) {
+                    self.pace.sent(key, decision.moves.clone());
+                }
                 Some(ServicePatch::Spec(spec.clone()))
             }
             None => {
-                if let Some(note) = settled.note(&record) {
+                for note in settled.notes(&record) {
                     self.counters.events += 1;
                     self.effects.push(Effect::Emit(note));
                 }
@@ -231,10 +240,14 @@ impl Engine {
         }
         match result {
             Ok(version) => {
+                self.renumbered(key);
                 self.awaited.insert(key.clone(), (version, now.mono + ECHO));
                 self.push(key);
             }
             Err(failure) => {
+                if self.renumbering_failed(key, &failure, now) {
+                    return;
+                }
                 match &failure {
                     Failure::Conflict => {
                         self.counters.service_conflicts += 1;

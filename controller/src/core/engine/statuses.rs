@@ -26,8 +26,9 @@ impl Engine {
             .pools()
             .any(|record| record.kind == PoolKind::NodePort);
         if self.ports_in_charge && !has_port_pool {
-            pools.push(default_node_ports());
+            pools.push(self.default_node_ports());
         }
+        self.set_unusable(&mut pools);
         self.allocator.set_pools(pools);
         self.statuses_dirty = true;
         self.push_all();
@@ -46,7 +47,13 @@ impl Engine {
                 self.statuses_dirty = true;
                 continue;
             }
-            let wanted = pools::status(record, &self.allocator, &self.ledger, now.wall);
+            let wanted = pools::status(
+                record,
+                &self.allocator,
+                &self.ledger,
+                self.server_range(),
+                now.wall,
+            );
             if let Some(patch) = pools::patch(record, &wanted) {
                 self.counters.pool_writes += 1;
                 self.pool_writes.insert(slot);
@@ -88,14 +95,5 @@ impl Engine {
             reason,
             note,
         }));
-    }
-}
-
-/// What Kubernetes would do with an empty nodePort where nobody says otherwise.
-fn default_node_ports() -> Pool {
-    Pool {
-        created: i64::MAX,
-        ports: RangeSet::parse_ports(&[DEFAULT_NODE_PORT_RANGE.to_owned()]).unwrap_or_default(),
-        ..Pool::new(DEFAULT_NODE_PORTS, Use::NodePort)
     }
 }

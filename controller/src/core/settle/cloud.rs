@@ -11,6 +11,7 @@ pub(super) fn serving(
     record: &ServiceRecord,
     told: Option<&Told>,
     missing: Option<&Missing>,
+    stray: Option<&Missing>,
     now: i64,
 ) -> Settled {
     // What was gone when it was not wanted is no answer to its being wanted again.
@@ -58,16 +59,24 @@ pub(super) fn serving(
     let ingress = name.map(|name| vec![name]);
     // What cannot be read is not asked for: then nothing is made that would need it.
     let finalizer = record.has_finalizer() || record.request.is_ok();
-    write(record, vec![allocated, ready], ingress, finalizer, now).waiting(waits)
+    let mut say = vec![allocated, ready];
+    say.extend(node_ports::say(stray));
+    write(record, say, ingress, finalizer, now).waiting(waits)
 }
 
 /// Nothing is wanted any longer.
-pub(super) fn leaving(record: &ServiceRecord, told: Option<&Told>, now: i64) -> Settled {
+pub(super) fn leaving(
+    record: &ServiceRecord,
+    told: Option<&Told>,
+    stray: Option<&Missing>,
+    now: i64,
+) -> Settled {
     let Some(told) = told else {
         return Settled::default();
     };
     if told.state == State::Gone {
-        return write(record, Vec::new(), Some(Vec::new()), false, now);
+        let say = node_ports::say(stray).into_iter().collect();
+        return write(record, say, Some(Vec::new()), false, now);
     }
     let waiting = Say {
         type_: LOAD_BALANCER_READY,
@@ -76,7 +85,9 @@ pub(super) fn leaving(record: &ServiceRecord, told: Option<&Told>, now: i64) -> 
         message: shorten(told.message.clone()),
     };
     let waits = Some((told.reason, Waits::default()));
-    write(record, vec![waiting], None, true, now).waiting(waits)
+    let say = [Some(waiting), node_ports::say(stray)];
+    let say = say.into_iter().flatten().collect();
+    write(record, say, None, true, now).waiting(waits)
 }
 
 impl Settled {
@@ -115,6 +126,7 @@ fn write(
     });
     Settled {
         event: event(record, &say),
+        ports_event: node_ports::event(record, &say),
         outcome: say.first().map(|say| say.reason),
         status: Some(patch(
             record,

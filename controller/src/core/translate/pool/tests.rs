@@ -55,6 +55,7 @@ fn an_address_pool_becomes_a_pool() {
         reserved_v4: RangeSet::new([(0xcb00_7101, 0xcb00_7101)]),
         reserved_v6: RangeSet::default(),
         excluded_ports: RangeSet::default(),
+        unusable_ports: RangeSet::default(),
         auto_assign: false,
         priority: 5,
         disabled: false,
