@@ -5,10 +5,13 @@
 
 mod io;
 mod keys;
+mod ownership;
+mod score;
 mod speaker;
 mod words;
 
 pub use io::{Announced, Effect, Figures, Input, Phase, Report, Settings, Unable};
 pub use keys::{KEY_LEN, Key, KeyRing};
+pub use score::{hash, score};
 pub use speaker::Speaker;
 pub use words::{Address, Announcement, Kind, Link, Now, Peer, PoolWeight};
