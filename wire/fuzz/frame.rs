@@ -87,5 +87,5 @@ fn passes(data: &[u8]) -> bool {
             .map(|step| (step.code, step.jt, step.jf, step.k))
             .collect()
     });
-    matches!(bpf::run(program, data, None), Ok(accepted) if accepted > 0)
+    matches!(bpf::run(program, data, bpf::Arrival::default()), Ok(accepted) if accepted > 0)
 }

@@ -72,7 +72,8 @@ struct Announcement {
     completes: bool,
 }
 
-/// Answers for addresses and announces them. See the [module](self).
+/// Answers for owned addresses, announces them, and tells of claims by others. Sans-IO: frames and the
+/// time go in, frames come out of [`Self::poll`].
 #[derive(Debug)]
 pub struct Responder {
     pace: Pace,

@@ -4,28 +4,35 @@
 use super::Instruction;
 use super::ranges::{Range, Ranges};
 
-/// Operations (linux/bpf_common.h): load a word, half-word or byte of the frame; combine; compare.
-pub(super) mod code {
-    pub(crate) const LOAD_WORD: u16 = 0x20;
-    pub(crate) const LOAD_HALF: u16 = 0x28;
-    pub(crate) const LOAD_BYTE: u16 = 0x30;
-    pub(crate) const AND: u16 = 0x54;
-    pub(crate) const EQUAL: u16 = 0x15;
-    pub(crate) const GREATER: u16 = 0x25;
-    pub(crate) const AT_LEAST: u16 = 0x35;
-    pub(crate) const SKIP: u16 = 0x05;
-    pub(crate) const RETURN: u16 = 0x06;
+/// Operations (linux/bpf_common.h): load a word, half-word or byte of the frame, or one of 16 words
+/// that were remembered; combine; compare.
+mod code {
+    pub(super) const LOAD_WORD: u16 = 0x20;
+    pub(super) const LOAD_HALF: u16 = 0x28;
+    pub(super) const LOAD_BYTE: u16 = 0x30;
+    pub(super) const RECALL: u16 = 0x60;
+    pub(super) const REMEMBER: u16 = 0x02;
+    pub(super) const AND: u16 = 0x54;
+    pub(super) const EQUAL: u16 = 0x15;
+    pub(super) const GREATER: u16 = 0x25;
+    pub(super) const AT_LEAST: u16 = 0x35;
+    pub(super) const SKIP: u16 = 0x05;
+    pub(super) const RETURN: u16 = 0x06;
 }
 
 /// Where the kernel keeps what it took off the frame (linux/filter.h, `SKF_AD_OFF`).
 const AUXILIARY: u32 = 0_u32.wrapping_sub(0x1000);
-pub(super) const VLAN_TAG: u32 = AUXILIARY + 44;
-pub(super) const VLAN_TAG_PRESENT: u32 = AUXILIARY + 48;
+const PACKET_TYPE: u32 = AUXILIARY + 4;
+const VLAN_TAG: u32 = AUXILIARY + 44;
+const VLAN_TAG_PRESENT: u32 = AUXILIARY + 48;
+/// For this station, for everybody and for a group are less (linux/if_packet.h); greater are frames
+/// that this machine sends.
+const PACKET_OTHERHOST: u32 = 3;
 /// The part of a VLAN tag that says which one; zero is none, only a priority.
 const VLAN_ID: u32 = 0xfff;
 
 /// How much of an accepted frame is handed over: all.
-pub(super) const ACCEPT: u32 = 0x4_0000;
+const ACCEPT: u32 = 0x4_0000;
 const REJECT: u32 = 0;
 
 /// A load beyond the end of a frame rejects it.
@@ -49,9 +56,13 @@ pub(super) fn write(ranges: &Ranges) -> Vec<Instruction> {
     if v4.is_none() && v6.is_none() {
         return vec![ret(REJECT)];
     }
-    // Frames of a VLAN belong to that VLAN's own interface. Whether there is a tag is asked first:
-    // Linux 4.20 to 6.1 leave the tag of a frame in place when they hand it to that interface.
+    // Frames of a VLAN belong to that VLAN's own interface. A socket for every protocol sees the tag, one
+    // for one protocol sees, without the tag, the frames of a VLAN that has no interface, as another
+    // station's. Whether there is a tag is asked first: Linux 4.20 to 6.1 leave it in place when they
+    // hand a frame to its VLAN's interface.
     let mut all = vec![
+        load(code::LOAD_WORD, PACKET_TYPE),
+        jump(code::AT_LEAST, PACKET_OTHERHOST, 5, 0),
         load(code::LOAD_WORD, VLAN_TAG_PRESENT),
         jump(code::EQUAL, 0, 4, 0),
         load(code::LOAD_WORD, VLAN_TAG),
@@ -69,6 +80,24 @@ pub(super) fn write(ranges: &Ranges) -> Vec<Instruction> {
     }
     all.push(ret(REJECT));
     all
+}
+
+/// How many bytes a socket is charged for a program at most: eight for each of the instructions that
+/// the kernel makes of ours (`bpf_convert_filter` since Linux 4.18), and a header.
+pub(super) fn charge(instructions: &[Instruction]) -> usize {
+    const HEADER_AND_PROLOGUE: usize = 160;
+    let made_of = |step: &Instruction| match step.code {
+        code::LOAD_WORD if step.k >= AUXILIARY => 3,
+        code::LOAD_WORD | code::LOAD_HALF | code::LOAD_BYTE => 14,
+        code::RETURN => 2,
+        // An operand with the highest bit set goes through a register; two branches are two jumps.
+        code::EQUAL | code::GREATER | code::AT_LEAST => {
+            1 + usize::from(step.k >> 31 == 1) + usize::from(step.jt > 0 && step.jf > 0)
+        }
+        _ => 1,
+    };
+    let made: usize = instructions.iter().map(made_of).sum();
+    HEADER_AND_PROLOGUE.saturating_add(made.saturating_mul(8))
 }
 
 /// ARP for IPv4 on Ethernet, a request or a reply, whose target or sender is in a range.
@@ -113,9 +142,10 @@ fn ndp(ranges: &[Range<u128>]) -> Vec<Instruction> {
         jump(code::EQUAL, 136 << 8, 1, 0),
         ret(REJECT),
     ]);
-    // The last word proves that all of the target is there.
-    let [.., last_word] = at::NDP_TARGET;
-    body.push(load(code::LOAD_WORD, last_word));
+    // Loading from the frame costs the kernel 14 instructions, from memory one.
+    for (slot, at) in (0..).zip(at::NDP_TARGET) {
+        body.extend([load(code::LOAD_WORD, at), op(code::REMEMBER, slot)]);
+    }
     for range in ranges {
         body.extend(target_in(*range));
     }
@@ -141,24 +171,24 @@ fn target_in((first, last): Range<u128>) -> Vec<Instruction> {
     let words = |bound: u128| -> [u32; 4] {
         [96, 64, 32, 0].map(|shift| u32::try_from((bound >> shift) & 0xffff_ffff).unwrap_or(0))
     };
-    let bounds: Vec<(u32, u32, u32)> = (at::NDP_TARGET.into_iter())
+    let bounds: Vec<(u32, u32, u32)> = (0..)
         .zip(words(first))
         .zip(words(last))
-        .map(|((at, first), last)| (at, first, last))
+        .map(|((slot, first), last)| (slot, first, last))
         .collect();
     let same = bounds.iter().take_while(|(_, first, last)| first == last);
     let (same, rest) = bounds.split_at_checked(same.count()).unwrap_or_default();
 
     let mut lower: Vec<(Instruction, To, To)> = Vec::new();
-    for (at, word, _) in same {
-        lower.push((load(code::LOAD_WORD, *at), To::On, To::On));
+    for (slot, word, _) in same {
+        lower.push((op(code::RECALL, *slot), To::On, To::On));
         lower.push((jump(code::EQUAL, *word, 0, 0), To::On, To::Past));
     }
     let mut upper: Vec<(Instruction, To, To)> = Vec::new();
-    for (index, (at, first, last)) in rest.iter().enumerate() {
+    for (index, (slot, first, last)) in rest.iter().enumerate() {
         let ends = index + 1 == rest.len();
-        lower.push((load(code::LOAD_WORD, *at), To::On, To::On));
-        upper.push((load(code::LOAD_WORD, *at), To::On, To::On));
+        lower.push((op(code::RECALL, *slot), To::On, To::On));
+        upper.push((op(code::RECALL, *slot), To::On, To::On));
         if ends {
             lower.push((jump(code::AT_LEAST, *first, 0, 0), To::Upper, To::Past));
             upper.push((jump(code::GREATER, *last, 0, 0), To::Past, To::Accept));

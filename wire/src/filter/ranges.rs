@@ -2,12 +2,6 @@
 
 use std::net::IpAddr;
 
-/// How many ranges a program compares with, at most: each costs some nanoseconds per frame, and the
-/// kernel bounds the size of what a socket carries (`net.core.optmem_max`, 20 KiB on older ones).
-pub(super) const MOST_RANGES: usize = 64;
-/// How many of them are of IPv6, where one takes more than four times the instructions.
-pub(super) const MOST_V6: usize = 32;
-
 /// Inclusive.
 pub(super) type Range<T> = (T, T);
 
@@ -23,29 +17,50 @@ impl Ranges {
         let (mut v4, mut v6) = (Vec::new(), Vec::new());
         for address in addresses {
             match address {
-                IpAddr::V4(address) => v4.push(u128::from(address.to_bits())),
+                IpAddr::V4(address) => v4.push(address.to_bits()),
                 IpAddr::V6(address) => v6.push(address.to_bits()),
             }
         }
-        let v6 = at_most(MOST_V6, joined(v6));
-        let v4 = at_most(MOST_RANGES.saturating_sub(v6.len()), joined(v4));
-        let narrow = |bound| u32::try_from(bound).unwrap_or(u32::MAX);
         Self {
-            v4: (v4.into_iter())
-                .map(|(first, last)| (narrow(first), narrow(last)))
-                .collect(),
-            v6,
+            v4: joined(v4),
+            v6: joined(v6),
         }
+    }
+
+    /// So many of both families together, by joining the nearest. A family that has more gets at
+    /// least half.
+    pub(super) fn at_most(&self, most: usize) -> Self {
+        let half = most / 2;
+        let v6 = at_most(half.max(most.saturating_sub(self.v4.len())), &self.v6);
+        let v4 = at_most(most.saturating_sub(v6.len()), &self.v4);
+        Self { v4, v6 }
+    }
+}
+
+/// What the two kinds of addresses have in common.
+pub(super) trait Bits: Copy + Ord {
+    fn distance(self, from: Self) -> u128;
+}
+
+impl Bits for u32 {
+    fn distance(self, from: Self) -> u128 {
+        u128::from(self.saturating_sub(from))
+    }
+}
+
+impl Bits for u128 {
+    fn distance(self, from: Self) -> u128 {
+        self.saturating_sub(from)
     }
 }
 
 /// Sorted, without doubles, those next to each other as one.
-fn joined(mut addresses: Vec<u128>) -> Vec<Range<u128>> {
+fn joined<T: Bits>(mut addresses: Vec<T>) -> Vec<Range<T>> {
     addresses.sort_unstable();
-    let mut ranges: Vec<Range<u128>> = Vec::new();
+    let mut ranges: Vec<Range<T>> = Vec::new();
     for address in addresses {
         match ranges.last_mut() {
-            Some((_, last)) if address <= last.saturating_add(1) => *last = address,
+            Some((_, last)) if address.distance(*last) <= 1 => *last = address,
             Some(_) | None => ranges.push((address, address)),
         }
     }
@@ -53,26 +68,23 @@ fn joined(mut addresses: Vec<u128>) -> Vec<Range<u128>> {
 }
 
 /// Keeps the widest gaps only.
-fn at_most(most: usize, ranges: Vec<Range<u128>>) -> Vec<Range<u128>> {
+fn at_most<T: Bits>(most: usize, ranges: &[Range<T>]) -> Vec<Range<T>> {
     if ranges.len() <= most {
-        return ranges;
+        return ranges.to_vec();
     }
-    let firsts = ranges.iter().skip(1).map(|(first, _)| *first);
-    let lasts = ranges.iter().map(|(_, last)| *last);
-    let mut gaps: Vec<(u128, u128)> = (firsts.zip(lasts))
-        .map(|(first, last)| (first.saturating_sub(last), first))
+    // Gaps by their width, each with where it ends.
+    let mut gaps: Vec<(u128, T)> = (ranges.iter().skip(1).zip(ranges))
+        .map(|((first, _), (_, last))| (first.distance(*last), *first))
         .collect();
     gaps.sort_unstable_by(|a, b| b.cmp(a));
-    let mut kept: Vec<u128> = (gaps.into_iter())
-        .take(most.saturating_sub(1))
-        .map(|(_, first)| first)
-        .collect();
+    gaps.truncate(most.saturating_sub(1));
+    let mut kept: Vec<T> = gaps.into_iter().map(|(_, first)| first).collect();
     kept.sort_unstable();
-    let mut fewer: Vec<Range<u128>> = Vec::new();
+    let mut fewer: Vec<Range<T>> = Vec::new();
     for (first, last) in ranges {
         match fewer.last_mut() {
-            Some(before) if kept.binary_search(&first).is_err() => before.1 = last,
-            Some(_) | None => fewer.push((first, last)),
+            Some(before) if kept.binary_search(first).is_err() => before.1 = *last,
+            Some(_) | None => fewer.push((*first, *last)),
         }
     }
     fewer

@@ -11,7 +11,6 @@ use std::net::{Ipv4Addr, Ipv6Addr};
 
 use proptest::prelude::*;
 
-use super::ranges::{MOST_RANGES, MOST_V6};
 use super::*;
 use crate::{Mac, arp, ndp};
 
@@ -30,7 +29,7 @@ fn steps(filter: &Filter) -> Vec<bpf::Instruction> {
 }
 
 fn accepts(filter: &Filter, frame: &[u8]) -> bool {
-    bpf::run(&steps(filter), frame, None).unwrap() > 0
+    bpf::run(&steps(filter), frame, bpf::Arrival::default()).unwrap() > 0
 }
 
 fn is_in(ranges: &Ranges, ip: IpAddr) -> bool {
@@ -145,13 +144,24 @@ fn one_family_does_not_let_the_other_in() {
 }
 
 #[test]
-fn frames_of_a_vlan_are_left_to_the_vlans_interface() {
-    let filter = program([ip("203.0.113.5"), ip("2001:db8::5")]);
-    for frame in [asks(ip("203.0.113.5")), asks(ip("2001:db8::5"))] {
-        // Tag zero has a priority only.
-        for (vlan, expected) in [(None, true), (Some(0xe000), true), (Some(10), false)] {
-            let accepted = bpf::run(&steps(&filter), &frame, vlan).unwrap() > 0;
-            assert_eq!(accepted, expected, "{vlan:?}");
+fn frames_of_a_vlan_of_other_stations_and_of_this_machine_are_left_out() {
+    let program = steps(&program([ip("203.0.113.5"), ip("2001:db8::5")]));
+    #[rustfmt::skip]
+    let rows = [
+        ("for this station", 0, None, true),
+        ("for everybody", 1, None, true),
+        ("for a group", 2, None, true),
+        ("for another station", 3, None, false),
+        ("sent by this machine", 4, None, false),
+        ("with a priority only", 1, Some(0xe000), true),
+        ("in a VLAN", 1, Some(10), false),
+        ("in a VLAN, with a priority", 1, Some(0xe00a), false),
+    ];
+    for (what, packet_type, vlan, expected) in rows {
+        for frame in [asks(ip("203.0.113.5")), asks(ip("2001:db8::5"))] {
+            let arrival = bpf::Arrival { packet_type, vlan };
+            let accepted = bpf::run(&program, &frame, arrival).unwrap() > 0;
+            assert_eq!(accepted, expected, "{what}");
         }
     }
 }
@@ -192,45 +202,34 @@ fn of_too_many_ranges_those_nearest_to_each_other_are_joined() {
     // Pairs with gaps of 2 inside and of 1000 between: there is room for the pairs only.
     let pairs = u32::try_from(MOST_RANGES).unwrap();
     let bits = (0..pairs).flat_map(|pair| [1000 * pair, 1000 * pair + 2]);
-    let ranges = Ranges::of(bits.map(|bits| IpAddr::V4(bits.into())));
+    let ranges = fitting(bits.map(|bits| IpAddr::V4(bits.into())));
     assert_eq!(ranges.v4.len(), MOST_RANGES);
     assert!(ranges.v4.iter().all(|(first, last)| last - first == 2));
 }
 
 #[test]
-fn both_families_together_have_bounded_ranges() {
-    let ranges = Ranges::of(many_wide());
-    assert_eq!(ranges.v6.len(), MOST_V6);
-    assert_eq!(ranges.v4.len(), MOST_RANGES - MOST_V6);
-    assert!(many_wide().into_iter().all(|ip| is_in(&ranges, ip)));
-}
-
-/// How many instructions of eight bytes the kernel makes of ours at most (`bpf_convert_filter`).
-fn in_the_kernel(filter: &Filter) -> usize {
-    let of = |step: &Instruction| match step.code {
-        0x06 => 2,
-        0x20 if step.k == super::program::VLAN_TAG_PRESENT => 3,
-        // An operand with the highest bit set goes through a register; two branches are two jumps.
-        0x15 | 0x25 | 0x35 => {
-            1 + usize::from(step.k >> 31 == 1) + usize::from(step.jt > 0 && step.jf > 0)
-        }
-        _ => 1,
-    };
-    let prologue = 4;
-    prologue + filter.instructions().iter().map(of).sum::<usize>()
+fn both_families_have_room_in_what_is_granted() {
+    for most in [2, 3, 16, 64] {
+        let ranges = Ranges::of(many_wide()).at_most(most);
+        assert_eq!(ranges.v4.len() + ranges.v6.len(), most);
+        assert_eq!(ranges.v6.len(), most / 2);
+        assert!(many_wide().into_iter().all(|ip| is_in(&ranges, ip)));
+    }
+    let few: Vec<IpAddr> = many_wide().into_iter().skip(990).collect();
+    let ranges = Ranges::of(few).at_most(64);
+    assert_eq!((ranges.v4.len(), ranges.v6.len()), (10, 54));
 }
 
 #[test]
-fn the_longest_program_fits_a_socket_of_an_older_kernel() {
-    const OPTMEM_MAX: usize = 20 * 1024;
-    const PROGRAM_HEADER: usize = 256;
-    let v4_only: Vec<IpAddr> = many_wide().into_iter().filter(IpAddr::is_ipv4).collect();
-    for addresses in [many_wide(), v4_only] {
-        let filter = program(addresses);
-        let bytes = 8 * in_the_kernel(&filter) + PROGRAM_HEADER;
-        assert!(bytes < OPTMEM_MAX, "{bytes}");
-        assert!(filter.instructions().len() < 4096);
-    }
+fn addresses_of_one_pool_get_all_ranges_that_there_are() {
+    let v4 = (0..500_u32).map(|n| IpAddr::V4((0xcb00_7100 + 2 * n).into()));
+    let pool = Ipv6Addr::new(0x2001, 0xdb8, 0, 0, 0, 0, 0, 0).to_bits();
+    let v6 = (0..500_u128).map(|n| IpAddr::V6((pool + 2 * n).into()));
+    assert_eq!(fitting(v4.clone()).v4.len(), MOST_RANGES);
+    let ranges = fitting(v6.clone());
+    assert!(ranges.v6.len() >= MOST_RANGES / 2, "{}", ranges.v6.len());
+    let ranges = fitting(v4.chain(v6));
+    assert!(ranges.v4.len() >= MOST_RANGES / 4 && ranges.v6.len() >= MOST_RANGES / 4);
 }
 
 fn bits() -> impl Strategy<Value = u128> {
@@ -288,10 +287,12 @@ proptest! {
         cut in prop_oneof![3 => Just(0_usize), 1 => 0_usize..30],
         noise in prop::collection::vec(any::<u8>(), 0..100),
     ) {
-        let ranges = Ranges::of(addresses.iter().copied());
+        let ranges = fitting(addresses.iter().copied());
         let program = steps(&program(addresses.iter().copied()));
-        let accepts = |frame: &[u8]| bpf::run(&program, frame, None).unwrap() > 0;
+        let accepts = |frame: &[u8]| bpf::run(&program, frame, bpf::Arrival::default()).unwrap() > 0;
         prop_assert!(ranges.v4.len() + ranges.v6.len() <= MOST_RANGES);
+        let written = super::program(addresses.iter().copied());
+        prop_assert!(super::program::charge(written.instructions()) <= MOST_CHARGE);
         prop_assert!(addresses.iter().all(|ip| is_in(&ranges, *ip)));
         // The edges of ranges and what is beyond them.
         let near = addresses.iter().map(|ip| match ip {
@@ -307,13 +308,13 @@ proptest! {
 
     #[test]
     fn up_to_the_bound_only_owned_addresses_are_accepted(
-        addresses in prop::collection::btree_set(address(), 0..MOST_V6),
+        addresses in prop::collection::btree_set(address(), 0..10),
         others in prop::collection::vec(address(), 0..50),
     ) {
         let owned: BTreeSet<IpAddr> = addresses;
         let program = steps(&program(owned.iter().copied()));
         for ip in others.iter().chain(&owned) {
-            let accepted = bpf::run(&program, &asks(*ip), None).unwrap() > 0;
+            let accepted = bpf::run(&program, &asks(*ip), bpf::Arrival::default()).unwrap() > 0;
             prop_assert_eq!(accepted, owned.contains(ip));
         }
     }
