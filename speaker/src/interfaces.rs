@@ -132,7 +132,7 @@ impl Interfaces {
             let mut ready = socket.readable().await?;
             let read = ready.try_io(|socket| {
                 let (length, _, from) =
-                    rustix::net::recvfrom(socket, &mut *buffer, RecvFlags::TRUNC)?;
+                    rustix::net::recvfrom(socket, &mut *buffer, RecvFlags::empty())?;
                 Ok((length, from))
             });
             let Ok(read) = read else {

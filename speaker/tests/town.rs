@@ -167,7 +167,8 @@ mod lab {
         owner(&town, V4);
         let gone = format!("ip -n {} link del eth0", name(0));
         let renamed = format!(
-            "ip -n {0} link set eth0 down; ip -n {0} link set eth0 name uplink0; ip -n {0} link set uplink0 up",
+            "ip -n {0} link set eth0 down; ip -n {0} link set eth0 name uplink0; ip -n {0} link set uplink0 up; \
+             ip -n {0} address add fd77::10/64 dev uplink0 nodad",
             name(0)
         );
         town.script(&gone);

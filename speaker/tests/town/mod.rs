@@ -166,8 +166,10 @@ impl Town {
             + serde::Serialize
             + serde::de::DeserializeOwned,
     {
+        let _within = self.runtime.enter();
         let api = Api::<K>::all(self.api.client());
-        let creating = api.create(&PostParams::default(), object);
+        let parameters = PostParams::default();
+        let creating = api.create(&parameters, object);
         self.runtime.block_on(creating).unwrap();
     }
 
@@ -185,8 +187,10 @@ impl Town {
 
     /// What that node says that it announces; empty while it has said nothing.
     pub fn status(&self, node: usize) -> crds::SpeakerStatusSpec {
+        let _within = self.runtime.enter();
         let api = Api::<crds::SpeakerStatus>::all(self.api.client());
-        let getting = api.get_opt(&name(node));
+        let name = name(node);
+        let getting = api.get_opt(&name);
         let status = self.runtime.block_on(getting).unwrap();
         status.map(|status| status.spec).unwrap_or_default()
     }
@@ -219,7 +223,7 @@ impl Town {
         self.speakers[node] = Some(speaker.spawn().unwrap());
     }
 
-    /// Starts all and waits until each is ready.
+    /// Starts all and waits until each is ready and settled: nothing moves any more by itself.
     pub fn start_all(&mut self) {
         for node in 0..self.speakers.len() {
             self.start(node);
@@ -227,6 +231,9 @@ impl Town {
         for node in 0..self.speakers.len() {
             self.wait(&format!("{} to be ready", name(node)), |town| {
                 town.get(node, "/readyz").starts_with("HTTP/1.1 200")
+                    && town
+                        .get(node, "/metrics")
+                        .contains("standing=\"settled\"} 1")
             });
         }
     }
