@@ -16,7 +16,9 @@ use kube::config::{KubeConfigOptions, Kubeconfig};
 use speaker_core::Settings;
 use tokio::signal::unix::{SignalKind, signal};
 use tracing::{info, warn};
-use tracing_subscriber::EnvFilter;
+use tracing_subscriber::{
+    filter::Targets, layer::SubscriberExt as _, util::SubscriberInitExt as _,
+};
 
 mod admin;
 mod client;
@@ -117,16 +119,19 @@ fn main() -> ExitCode {
     ExitCode::FAILURE
 }
 
+/// `$RUST_LOG` as in the controller, but for its conditions on spans and fields: they need regular
+/// expressions, whose code and tables were a tenth of this program.
 fn log_to_stderr(format: LogFormat) {
-    let filter =
-        EnvFilter::try_from_default_env().unwrap_or_else(|_| EnvFilter::new(DEFAULT_FILTER));
-    let log = tracing_subscriber::fmt()
-        .with_env_filter(filter)
+    let wanted = std::env::var("RUST_LOG").ok();
+    let wanted = wanted.and_then(|text| text.parse::<Targets>().ok());
+    let filter = wanted.unwrap_or_else(|| DEFAULT_FILTER.parse().unwrap_or_default());
+    let lines = tracing_subscriber::fmt::layer()
         .with_ansi(std::io::stderr().is_terminal())
         .with_writer(std::io::stderr);
+    let log = tracing_subscriber::registry().with(filter);
     match format {
-        LogFormat::Text => log.init(),
-        LogFormat::Json => log.json().init(),
+        LogFormat::Text => log.with(lines).init(),
+        LogFormat::Json => log.with(lines.json()).init(),
     }
 }
 
