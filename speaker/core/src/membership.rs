@@ -8,29 +8,28 @@
 //! A life that was declared dead stays dead. Its owner begins a new one by a new `Membership`:
 //! nothing that it knew outlives that, since what it took for dead may be alive.
 
+mod cards;
+mod patience;
+
 use std::collections::{BTreeMap, VecDeque};
 use std::net::SocketAddr;
-use std::num::{NonZeroU8, NonZeroUsize};
 use std::sync::mpsc;
 use std::time::Duration;
 
-use foca::{
-    AccumulatingRuntime, BroadcastHandler, Config, Foca, Invalidates, Member, OwnedNotification,
-    PeriodicParams, PostcardCodec, Timer,
-};
+use foca::{AccumulatingRuntime, Foca, Member, OwnedNotification, PostcardCodec, Timer};
 use rand::rngs::StdRng;
 use rustc_hash::FxHashMap;
 
 use crate::message::{Card, Identity, View};
-use crate::score::hash;
+use cards::Cards;
+pub(crate) use patience::Patience;
+use patience::config;
 
 /// Payload of foca's messages: the rest of a datagram is for card and envelope.
 pub(crate) const MOST_BYTES: usize = 700;
 /// How often a suspect is asked: ten times in the default suspicion, so that a tenth of all
 /// datagrams lost (each way) kills one suspect in ten million.
 const ASK_EVERY: Duration = Duration::from_millis(25);
-/// How long the dead are remembered by foca.
-const REMEMBER: Duration = Duration::from_secs(600);
 
 /// What came of it.
 #[derive(Debug)]
@@ -71,81 +70,6 @@ impl Suspect {
 
     fn next_question(&self) -> Option<Duration> {
         (!self.has_answered_since(self.since)).then_some(self.ask)
-    }
-}
-
-/// Probing, as the settings say.
-#[derive(Clone, Copy, Debug)]
-pub(crate) struct Patience {
-    pub(crate) probe_period: Duration,
-    pub(crate) probe_rtt: Duration,
-    pub(crate) suspicion: Duration,
-}
-
-fn config(patience: Patience, size: usize) -> Config {
-    // As foca's own for a LAN: 4 log10(n + 1), but no less than what also covers losses.
-    let transmissions = (0..).take_while(|n| 10_usize.pow(*n) <= size).count() * 4;
-    let periodic = |millis, members: usize| {
-        Some(PeriodicParams {
-            frequency: Duration::from_millis(millis),
-            num_members: NonZeroUsize::MIN.saturating_add(members - 1),
-        })
-    };
-    Config {
-        probe_period: patience.probe_period,
-        probe_rtt: patience.probe_rtt,
-        num_indirect_probes: NonZeroUsize::MIN.saturating_add(2),
-        max_transmissions: NonZeroU8::new(u8::try_from(transmissions).unwrap_or(u8::MAX).max(8))
-            .unwrap_or(NonZeroU8::MIN),
-        suspect_to_down_after: patience.suspicion,
-        remove_down_after: Some(REMEMBER),
-        max_packet_size: NonZeroUsize::new(MOST_BYTES).unwrap_or(NonZeroUsize::MIN),
-        // Who is dead learns it from every message that it gets from us.
-        notify_down_members: false,
-        periodic_announce: periodic(5_000, 1),
-        // The caller hails them.
-        periodic_announce_to_down_members: None,
-        periodic_gossip: periodic(200, 3),
-    }
-}
-
-/// Hands cards on by gossip: for those whom the direct message did not reach.
-#[derive(Debug)]
-struct Cards {
-    newest: FxHashMap<u64, (u64, u32)>,
-    inbox: mpsc::Sender<Card>,
-}
-
-#[derive(Debug)]
-struct CardKey(u64);
-
-impl Invalidates for CardKey {
-    fn invalidates(&self, other: &Self) -> bool {
-        self.0 == other.0
-    }
-}
-
-impl BroadcastHandler<Identity> for Cards {
-    type Key = CardKey;
-    type Error = postcard::Error;
-
-    fn receive_item(
-        &mut self,
-        data: &[u8],
-        sender: Option<&Identity>,
-    ) -> Result<Option<CardKey>, postcard::Error> {
-        let card: Card = postcard::from_bytes(data)?;
-        let node = hash(&card.node);
-        let newest = self.newest.entry(node).or_default();
-        if *newest >= (card.boot, card.seq) {
-            return Ok(None);
-        }
-        *newest = (card.boot, card.seq);
-        if sender.is_some() {
-            // It fails only when nobody reads, and then nobody wants it.
-            let _ = self.inbox.send(card);
-        }
-        Ok(Some(CardKey(node)))
     }
 }
 

@@ -99,9 +99,14 @@ pub(crate) struct Sight {
 
 impl Sight {
     /// Whether this side of a healed partition goes on, against the other: the one with more
-    /// settled nodes; of equals the one with the least name, which both compute alike.
-    pub(crate) const fn outweighs(&self, other: &Self) -> bool {
-        self.settled > other.settled || (self.settled == other.settled && self.least < other.least)
+    /// settled nodes; of equals the one with the least name, by hash, which both compute alike. Two
+    /// may have lost each other alone and have the same others on their sides: then the `nodes`
+    /// themselves are compared, ours first.
+    pub(crate) fn outweighs(&self, other: &Self, nodes: (u64, u64)) -> bool {
+        (other.settled.cmp(&self.settled))
+            .then_with(|| self.least.cmp(&other.least))
+            .then_with(|| nodes.0.cmp(&nodes.1))
+            .is_lt()
     }
 }
 

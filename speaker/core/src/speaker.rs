@@ -7,6 +7,7 @@
 
 mod conflict;
 mod life;
+mod meeting;
 mod own;
 mod peers;
 mod report;
@@ -72,6 +73,8 @@ pub struct Speaker {
     report: report::Pending,
     /// When it was last called.
     last: Option<Duration>,
+    /// When it last did what time brings.
+    ticked: Option<Duration>,
     out: VecDeque<Effect>,
     takeovers: u64,
     refused: u64,
@@ -115,6 +118,7 @@ impl Speaker {
             done: false,
             report: report::Pending::default(),
             last: None,
+            ticked: None,
             out: VecDeque::new(),
             takeovers: 0,
             refused: 0,
@@ -155,6 +159,8 @@ impl Speaker {
             }
             Input::Synced(kind) => self.synced(kind, now),
             Input::Links(links) => self.links_changed(links, now),
+            // Without any key it could neither hear nor be heard, and would take all for dead.
+            Input::Keys(keys) if keys.is_empty() => {}
             Input::Keys(keys) => self.keys = keys,
             Input::Leave => self.leave(now),
         }
@@ -175,8 +181,8 @@ impl Speaker {
 
     /// The next thing to do; None: nothing until an input comes or the deadline.
     pub fn poll(&mut self, now: Now) -> Option<Effect> {
-        if self.last != Some(now.mono) {
-            self.notice(now);
+        self.notice(now);
+        if self.ticked != Some(now.mono) {
             self.tick(now);
         }
         if self.out.is_empty() {
@@ -248,6 +254,7 @@ impl Speaker {
 
     /// What time brings.
     fn tick(&mut self, now: Now) {
+        self.ticked = Some(now.mono);
         if self.done {
             return;
         }
@@ -265,5 +272,16 @@ impl Speaker {
         self.offer(now);
         self.tick_conflicts(now);
         self.tick_leaving(now);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_speaker_may_move_between_threads() {
+        fn is_send<T: Send>() {}
+        is_send::<Speaker>();
     }
 }

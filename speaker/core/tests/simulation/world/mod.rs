@@ -10,42 +10,41 @@
     reason = "test code: a broken assumption must end the test; not every suite uses everything"
 )]
 
-pub mod client;
-pub mod node;
+pub(crate) mod client;
+pub(crate) mod node;
+mod seen;
 
 use std::cmp::Reverse;
 use std::collections::{BTreeMap, BinaryHeap};
-use std::net::{IpAddr, SocketAddr};
+use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
-use speaker_core::{
-    Address, Announcement, Effect, Figures, Input, Kind, Now, Peer, Phase, PoolWeight,
-};
+use speaker_core::{Address, Announcement, Effect, Input, Kind, Now, Peer, PoolWeight};
 use wire::Mac;
 
-pub use client::{Ask, Client};
-pub use node::Node;
+pub(crate) use client::Client;
+pub(crate) use node::Node;
 
-pub fn ms(millis: u64) -> Duration {
+pub(crate) fn ms(millis: u64) -> Duration {
     Duration::from_millis(millis)
 }
 
-pub fn secs(secs: u64) -> Duration {
+pub(crate) fn secs(secs: u64) -> Duration {
     Duration::from_secs(secs)
 }
 
-pub const EPOCH: i64 = 1_800_000_000;
+pub(crate) const EPOCH: i64 = 1_800_000_000;
 
 /// An object as it was written.
 #[derive(Clone, Debug)]
-pub enum Change {
+pub(crate) enum Change {
     Announcement(Arc<str>, Option<Announcement>),
     Peer(Arc<str>, Option<Peer>),
 }
 
 #[derive(Clone, Debug)]
-pub enum Event {
+pub(crate) enum Event {
     Wake(usize),
     Datagram {
         to: usize,
@@ -70,7 +69,7 @@ pub enum Event {
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Station {
+pub(crate) enum Station {
     Node(usize),
     Client(usize),
 }
@@ -95,35 +94,37 @@ impl Ord for Due {
 }
 
 #[derive(Clone, Copy, Debug, Default)]
-pub struct Counts {
-    pub datagrams: u64,
-    pub bytes: u64,
-    pub largest: usize,
-    pub frames: u64,
+pub(crate) struct Counts {
+    pub(crate) datagrams: u64,
+    pub(crate) bytes: u64,
+    pub(crate) largest: usize,
+    pub(crate) frames: u64,
 }
 
-pub struct World {
-    pub now: Duration,
-    pub rng: fastrand::Rng,
-    pub nodes: Vec<Node>,
-    pub clients: Vec<Client>,
-    pub loss: f64,
+pub(crate) struct World {
+    pub(crate) now: Duration,
+    pub(crate) rng: fastrand::Rng,
+    pub(crate) nodes: Vec<Node>,
+    pub(crate) clients: Vec<Client>,
+    pub(crate) loss: f64,
     /// Microseconds.
-    pub delay: std::ops::Range<u64>,
-    pub rejoin_delay: Duration,
-    pub max_lag: u64,
-    pub is_api_up: bool,
-    pub log: Vec<(u64, Change)>,
-    pub current: BTreeMap<(bool, Arc<str>), (u64, Change)>,
-    pub version: u64,
-    pub counts: Counts,
+    pub(crate) delay: std::ops::Range<u64>,
+    pub(crate) rejoin_delay: Duration,
+    pub(crate) max_lag: u64,
+    pub(crate) is_api_up: bool,
+    /// Nodes do not hear each other's frames: of many, the kernel's filters drop nearly all.
+    pub(crate) is_deaf: bool,
+    pub(crate) log: Vec<(u64, Change)>,
+    pub(crate) current: BTreeMap<(bool, Arc<str>), (u64, Change)>,
+    pub(crate) version: u64,
+    pub(crate) counts: Counts,
     queue: BinaryHeap<Reverse<Due>>,
     number: u64,
 }
 
 impl World {
     /// Nodes that are known and not started.
-    pub fn new(seed: u64, nodes: usize) -> Self {
+    pub(crate) fn new(seed: u64, nodes: usize) -> Self {
         let mut world = Self {
             now: secs(10),
             rng: fastrand::Rng::with_seed(seed),
@@ -134,6 +135,7 @@ impl World {
             rejoin_delay: secs(30),
             max_lag: 50,
             is_api_up: true,
+            is_deaf: false,
             log: Vec::new(),
             current: BTreeMap::new(),
             version: 1_000,
@@ -151,7 +153,7 @@ impl World {
     }
 
     /// Nodes that have settled together.
-    pub fn settled(seed: u64, nodes: usize, ips: &[&str]) -> Self {
+    pub(crate) fn settled(seed: u64, nodes: usize, ips: &[&str]) -> Self {
         let mut world = Self::new(seed, nodes);
         for ip in ips {
             world.announce(ip, None);
@@ -164,25 +166,25 @@ impl World {
         world
     }
 
-    pub fn now(&self) -> Now {
+    pub(crate) fn now(&self) -> Now {
         Now {
             mono: self.now,
             wall: EPOCH + i64::try_from(self.now.as_secs()).unwrap(),
         }
     }
 
-    pub fn push(&mut self, at: Duration, event: Event) {
+    pub(crate) fn push(&mut self, at: Duration, event: Event) {
         self.number += 1;
         self.queue.push(Reverse(Due(at, self.number, event)));
     }
 
     // --- objects ---
 
-    pub fn announce(&mut self, ip: &str, nodes: Option<&[usize]>) {
+    pub(crate) fn announce(&mut self, ip: &str, nodes: Option<&[usize]>) {
         self.announce_group(ip, &[ip], nodes);
     }
 
-    pub fn announce_group(&mut self, name: &str, ips: &[&str], nodes: Option<&[usize]>) {
+    pub(crate) fn announce_group(&mut self, name: &str, ips: &[&str], nodes: Option<&[usize]>) {
         let names = nodes.map(|nodes| nodes.iter().map(|n| self.nodes[*n].name.clone()).collect());
         let spec = Announcement {
             addresses: (ips.iter())
@@ -198,7 +200,7 @@ impl World {
         self.write(Change::Announcement(name.into(), Some(spec)));
     }
 
-    pub fn write_peer(&mut self, node: usize, change: impl FnOnce(&mut Peer)) {
+    pub(crate) fn write_peer(&mut self, node: usize, change: impl FnOnce(&mut Peer)) {
         let name = self.nodes[node].name.clone();
         let Some((_, Change::Peer(_, Some(peer)))) = self.current.get(&(true, name.clone())) else {
             panic!("no such node");
@@ -208,7 +210,7 @@ impl World {
         self.write(Change::Peer(name, Some(peer)));
     }
 
-    pub fn write(&mut self, change: Change) {
+    pub(crate) fn write(&mut self, change: Change) {
         self.version += 1;
         let (key, is_gone) = match &change {
             Change::Announcement(name, spec) => ((false, name.clone()), spec.is_none()),
@@ -249,7 +251,7 @@ impl World {
         self.nodes[node].sent = self.log.len();
     }
 
-    pub fn set_api(&mut self, is_up: bool) {
+    pub(crate) fn set_api(&mut self, is_up: bool) {
         self.is_api_up = is_up;
         if is_up {
             for node in 0..self.nodes.len() {
@@ -264,7 +266,7 @@ impl World {
 
     // --- processes ---
 
-    pub fn start(&mut self, node: usize) {
+    pub(crate) fn start(&mut self, node: usize) {
         let (now, delay, seed) = (self.now(), self.rejoin_delay, self.rng.u64(..));
         let boot = u64::try_from(EPOCH).unwrap() * 1_000_000_000
             + u64::try_from(self.now.as_nanos()).unwrap();
@@ -277,15 +279,15 @@ impl World {
         self.drain(node);
     }
 
-    pub fn kill(&mut self, node: usize) {
+    pub(crate) fn kill(&mut self, node: usize) {
         self.nodes[node].kill();
     }
 
-    pub fn stop(&mut self, node: usize) {
+    pub(crate) fn stop(&mut self, node: usize) {
         self.nodes[node].is_stopped = true;
     }
 
-    pub fn resume(&mut self, node: usize) {
+    pub(crate) fn resume(&mut self, node: usize) {
         self.nodes[node].is_stopped = false;
         let inbox = std::mem::take(&mut self.nodes[node].inbox);
         for event in inbox {
@@ -294,12 +296,12 @@ impl World {
         self.wake(node);
     }
 
-    pub fn leave(&mut self, node: usize) {
+    pub(crate) fn leave(&mut self, node: usize) {
         self.input(node, Input::Leave);
     }
 
     /// Each node is put into a group; who is in another one is not reached.
-    pub fn split(&mut self, groups: &[&[usize]]) {
+    pub(crate) fn split(&mut self, groups: &[&[usize]]) {
         for (group, members) in groups.iter().enumerate() {
             for node in *members {
                 self.nodes[*node].group = group;
@@ -307,14 +309,14 @@ impl World {
         }
     }
 
-    pub fn heal(&mut self) {
+    pub(crate) fn heal(&mut self) {
         self.nodes.iter_mut().for_each(|node| node.group = 0);
         self.clients.iter_mut().for_each(|client| client.group = 0);
     }
 
     // --- time ---
 
-    pub fn run(&mut self, duration: Duration) {
+    pub(crate) fn run(&mut self, duration: Duration) {
         let end = self.now + duration;
         while let Some(Reverse(due)) = self.queue.peek()
             && due.0 <= end
@@ -446,7 +448,7 @@ impl World {
         }
     }
 
-    pub fn input(&mut self, node: usize, input: Input<'_>) {
+    pub(crate) fn input(&mut self, node: usize, input: Input<'_>) {
         let now = self.now();
         if let Some(speaker) = &mut self.nodes[node].speaker {
             speaker.handle(input, now);
@@ -508,7 +510,7 @@ impl World {
         self.counts.datagrams += 1;
         self.counts.bytes += bytes.len() as u64;
         self.counts.largest = self.counts.largest.max(bytes.len());
-        let node = self.nodes.iter().position(|node| node.addr() == to);
+        let node = Node::number_at(to).filter(|number| *number < self.nodes.len());
         let Some(to) = node.filter(|to| self.nodes[*to].group == self.nodes[from].group) else {
             return;
         };
@@ -527,12 +529,15 @@ impl World {
         }
     }
 
-    pub fn frame(&mut self, from: Station, bytes: Vec<u8>) {
+    pub(crate) fn frame(&mut self, from: Station, bytes: Vec<u8>) {
         self.counts.frames += 1;
         let group = self.group_of(from);
         let to = Mac(bytes[..6].try_into().unwrap());
         let bytes: Arc<[u8]> = bytes.into();
-        let nodes = (0..self.nodes.len()).map(Station::Node);
+        let is_heard = !(self.is_deaf && matches!(from, Station::Node(_)));
+        let nodes = (0..self.nodes.len())
+            .filter(|_| is_heard)
+            .map(Station::Node);
         let clients = (0..self.clients.len()).map(Station::Client);
         let stations: Vec<Station> = nodes
             .chain(clients)
@@ -556,103 +561,9 @@ impl World {
             );
         }
     }
-
-    // --- what is seen ---
-
-    pub fn figures(&self, node: usize) -> Figures {
-        self.nodes[node].speaker.as_ref().unwrap().figures()
-    }
-
-    /// The addresses that a node answers for, by its own report of now.
-    pub fn owned(&self, node: usize) -> Vec<IpAddr> {
-        let at = &self.nodes[node];
-        match (&at.report, &at.speaker) {
-            (Some(report), Some(_)) => report.announced.iter().map(|row| row.ip).collect(),
-            _ => Vec::new(),
-        }
-    }
-
-    pub fn owners(&self, ip: &str) -> Vec<usize> {
-        let ip: IpAddr = ip.parse().unwrap();
-        (0..self.nodes.len())
-            .filter(|node| self.owned(*node).contains(&ip))
-            .collect()
-    }
-
-    /// The function's answer, computed here anew from what is true.
-    pub fn rightful(&self, key: &str, spec: &Announcement) -> Option<usize> {
-        let mut best: Option<(u8, f64, usize)> = None;
-        for (number, node) in self.nodes.iter().enumerate() {
-            let Some(speaker) = &node.speaker else {
-                continue;
-            };
-            let Some((_, Change::Peer(_, Some(peer)))) =
-                self.current.get(&(true, node.name.clone()))
-            else {
-                continue;
-            };
-            let is_named = spec
-                .nodes
-                .as_ref()
-                .is_none_or(|nodes| nodes.contains(&node.name));
-            let weight = |pool: &Arc<str>| {
-                peer.pools
-                    .iter()
-                    .find(|w| w.name == *pool)
-                    .map(|w| w.weight)
-            };
-            let weights: Option<Vec<u8>> = spec.pools.iter().map(weight).collect();
-            let (Some(weights), true, false) = (weights, is_named, peer.excluded || !node.has_link)
-            else {
-                continue;
-            };
-            let tier = match (peer.last_choice, speaker.figures().phase) {
-                (_, Phase::Waiting | Phase::Leaving) => continue,
-                (true, Phase::Settled | Phase::Joining) => 2,
-                (false, Phase::Settled) => 0,
-                (false, Phase::Joining) => 1,
-            };
-            let (key, name) = (speaker_core::hash(key), speaker_core::hash(&node.name));
-            let score =
-                speaker_core::score(key, name, weights.into_iter().min().unwrap_or(u8::MAX));
-            if best.is_none_or(|(t, s, _)| tier < t || (tier == t && score > s)) {
-                best = Some((tier, score, number));
-            }
-        }
-        best.map(|(_, _, number)| number)
-    }
-
-    /// Everybody agrees, and it is the function's answer.
-    pub fn assert_converged(&self) {
-        if let Err(why) = self.check_converged() {
-            panic!("at {:?}: {why}", self.now);
-        }
-    }
-
-    pub fn check_converged(&self) -> Result<(), String> {
-        let mut wanted: Vec<Vec<IpAddr>> = vec![Vec::new(); self.nodes.len()];
-        for ((is_peer, name), (_, change)) in &self.current {
-            if let (false, Change::Announcement(_, Some(spec))) = (is_peer, change)
-                && let Some(owner) = self.rightful(name, spec)
-            {
-                wanted[owner].extend(spec.addresses.iter().map(|address| address.ip));
-            }
-        }
-        for (node, mut wanted) in wanted.into_iter().enumerate() {
-            wanted.sort_unstable();
-            let owned = self.owned(node);
-            if owned != wanted {
-                let figures = self.nodes[node].speaker.as_ref().map(|s| s.figures());
-                return Err(format!(
-                    "node-{node} announces {owned:?} instead of {wanted:?}; {figures:?}"
-                ));
-            }
-        }
-        Ok(())
-    }
 }
 
-pub fn weight(name: &str, weight: u8) -> PoolWeight {
+pub(crate) fn weight(name: &str, weight: u8) -> PoolWeight {
     PoolWeight {
         name: name.into(),
         weight,
