@@ -37,6 +37,8 @@ enum Command {
     Plan(cli::plan::PlanArguments),
     /// List load balancers of this cluster in AWS that no Service is for; delete them if told to.
     Orphans(cli::orphans::OrphansArguments),
+    /// Show who has which nodePort, clusterIP and external address, and how full pools are.
+    Numbers(cli::numbers::NumbersArguments),
 }
 
 #[derive(Args)]
@@ -124,6 +126,7 @@ fn main() -> ExitCode {
         Command::Crds => print_crds().map(|()| ExitCode::SUCCESS),
         Command::Plan(arguments) => cli::plan::plan(arguments),
         Command::Orphans(arguments) => cli::orphans::orphans(arguments),
+        Command::Numbers(arguments) => cli::numbers::numbers(arguments),
     };
     match outcome {
         Ok(code) => code,

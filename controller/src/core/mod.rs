@@ -1,10 +1,12 @@
 //! Everything that decides, as pure code: values in, values out, time as an argument.
 
 pub mod annotations;
+pub mod audit;
 pub mod cloud;
 pub mod decide;
 pub mod effect;
 pub mod engine;
+pub mod holdings;
 pub mod index;
 pub mod lease;
 pub mod ledger;
