@@ -24,6 +24,15 @@ mod lab {
         lines.last().unwrap()["summary"][ip].clone()
     }
 
+    /// In milliseconds, between answers.
+    fn longest_silence_after_mark(lines: &[Value], ip: &str) -> f64 {
+        let after = lines.iter().skip_while(|line| line.get("mark").is_none());
+        let times = after.filter(|line| line.get("mark").is_some() || line["ip"] == ip);
+        let times: Vec<f64> = times.map(|line| line["t_ms"].as_f64().unwrap()).collect();
+        let gaps = times.windows(2).map(|pair| pair[1] - pair[0]);
+        gaps.fold(0.0, f64::max)
+    }
+
     /// The only node that says that it announces the address, once there is one.
     fn owner(town: &Town, ip: &str) -> usize {
         town.wait(&format!("an owner of {ip}"), |town| {
@@ -104,16 +113,11 @@ mod lab {
         assert_ne!(first, second);
         let lines = asking.end();
         for ip in [V4, V6] {
-            let seen = summary(&lines, ip);
-            let silence = seen["longest_silence_ms"].as_f64().unwrap();
-            println!("{ip}: silent for {silence} ms: {seen}");
-            let (asked, answered) = (seen["asked"].as_u64(), seen["answered"].as_u64());
-            // The last question may have been asked just now.
-            assert!(
-                answered.unwrap() + 1 >= asked.unwrap(),
-                "{seen}\n{}",
-                town.logs()
-            );
+            let silence = longest_silence_after_mark(&lines, ip);
+            println!("{ip}: silent for {silence} ms: {}", summary(&lines, ip));
+            // None is lost on an idle machine; on a busy one processes wait for their turn. A hand-over
+            // that goes silent first would cost what a crash does.
+            assert!(silence < 250.0, "{silence}\n{}", town.logs());
         }
     }
 
