@@ -90,8 +90,8 @@ pub struct Found<S> {
     pub ours: bool,
     /// The uid of the Node that owns it.
     pub owner: Option<Uid>,
-    /// `None`: it cannot be read.
-    pub spec: Option<S>,
+    /// What it says.
+    pub spec: S,
 }
 
 /// What a watch saw. Names are `metadata.name`, with the namespace before it where there is one.

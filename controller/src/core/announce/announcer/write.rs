@@ -48,7 +48,7 @@ impl Announcer {
                 match self.wanted_announcements.get(name) {
                     Some(spec) => {
                         let same = found.is_some_and(|found| {
-                            found.ours && found.spec.as_ref() == Some(&**spec)
+                            found.ours && found.spec == **spec
                         });
                         let version = found.map(|found| found.version.clone());
                         (!same).then(|| Change::Announcement(version, Arc::clone(spec)))
@@ -62,7 +62,7 @@ impl Announcer {
                     Some((spec, owner)) => {
                         let same = found.is_some_and(|found| {
                             found.ours
-                                && found.spec.as_ref() == Some(&**spec)
+                                && found.spec == **spec
                                 && found.owner.as_ref() == Some(owner)
                         });
                         let version = found.map(|found| found.version.clone());
