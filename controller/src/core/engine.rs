@@ -19,7 +19,7 @@ use allocator::{
 use model::{Family, Number, Reason, ServiceKey, Space, TrafficPolicy, Uid, Use};
 
 use super::{
-    announce::{Policies, Told, Wish, Word},
+    announce::{Policies, Word},
     decide::{self, Address, Snapshot, Wanted},
     effect::{Effect, EventNote, Failure, Input, Kind, Now, Observed, Pass, ServicePatch},
     index::{ClassMatch, Index},
@@ -146,7 +146,7 @@ pub struct Engine {
     /// How pools are announced, as the announcer has been told.
     policies: Policies,
     /// What each Service wants announced, and what became of it.
-    announced: HashMap<ServiceKey, (Arc<Wish>, Option<Told>)>,
+    announced: HashMap<ServiceKey, announced::Entry>,
     /// Uids that hold numbers and are not the indexed Service of their name.
     suspects: HashMap<ServiceKey, BTreeSet<Uid>>,
     /// Claims found in statuses at the start that join a number somebody else holds.
@@ -248,7 +248,7 @@ impl Engine {
             Input::Observed(observed) => self.observe(observed, now),
             Input::Leading(leading) => self.lead(leading),
             Input::Converged(outcome) => self.converged(outcome),
-            Input::Announced(told) => self.announced(told),
+            Input::Announced(told) => self.told_of_announcing(told),
             Input::ServiceWritten { pass, key, result } => {
                 self.service_written(pass, &key, result, now)
             }

@@ -65,7 +65,7 @@ impl Settled {
 mod announced;
 mod cloud;
 
-pub use announced::Announced;
+pub use announced::{Announced, says};
 
 /// One condition to be.
 struct Say {
@@ -151,7 +151,7 @@ pub fn settle(
         };
     }
     let event = event(record, &say, ingress, ingress_differs)
-        .or_else(|| announced::event(record, announced));
+        .or_else(|| announced::event(announced));
     let outcome = say.first().map(|say| say.reason);
     let entries = ingress.filter(|_| ingress_differs);
     let entries = entries.map(|grants| {

@@ -58,6 +58,8 @@ pub struct Told {
     pub addresses: Vec<IpAddr>,
     /// Somebody answers for each of them, and nobody else does.
     pub ready: bool,
+    /// If not: something is wrong. That nothing serves the Service yet, for one, is not.
+    pub failed: bool,
     /// The word.
     pub reason: Reason,
     /// The sentence.

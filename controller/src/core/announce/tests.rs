@@ -10,7 +10,7 @@ use std::{net::IpAddr, sync::Arc, time::Duration};
 
 use crds::{AnnouncementSpec, SpeakerSpec, SpeakerStatusSpec};
 use k8s_openapi::api::{core::v1, discovery::v1::EndpointSlice};
-use model::{Reason, ServiceKey, Uid};
+use model::{ServiceKey, Uid};
 use serde_json::{Value, json};
 
 use super::*;
@@ -166,12 +166,17 @@ impl World {
     fn go(&mut self, longest: Duration) {
         let end = self.now + longest;
         loop {
-            for effect in self.announcer.poll(self.now) {
+            let effects = self.announcer.poll(self.now);
+            let quiet = effects.is_empty();
+            for effect in effects {
                 match effect {
                     Effect::Tell(told) => self.told.push(told),
                     Effect::Write(name, change) if self.stuck => self.held.push((name, change)),
                     Effect::Write(name, change) => self.write(name, change),
                 }
+            }
+            if !quiet {
+                continue;
             }
             match self.announcer.deadline() {
                 Some(next) if next <= end => {

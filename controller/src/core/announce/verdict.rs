@@ -36,6 +36,7 @@ pub(super) struct Facts<'a> {
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub(super) struct Verdict {
     pub(super) ready: bool,
+    pub(super) failed: bool,
     pub(super) reason: Reason,
     pub(super) message: String,
     /// Nobody answers, and somebody could: to be told only if it stays so.
@@ -83,12 +84,14 @@ impl Facts<'_> {
 
     fn nobody(&self, silent: &[IpAddr], group: &Group) -> Verdict {
         let only = wanted::nodes(group, self.groups, self.endpoints);
-        let (why, passing) = match &only {
-            Some(only) if only.is_empty() => (self.unserved(group), false),
-            Some(_) | None => self.each_node(group, only.as_ref()),
+        let unserved = only.as_ref().is_some_and(BTreeSet::is_empty);
+        let (why, passing) = match unserved {
+            true => (self.unserved(group), false),
+            false => self.each_node(group, only.as_ref()),
         };
         Verdict {
             ready: false,
+            failed: !unserved,
             reason: Reason::NotAnnounced,
             message: format!("{} announced by no node: {why}", list(silent)),
             passing,
@@ -211,6 +214,7 @@ fn answered(answers: &[(IpAddr, Option<(&Arc<str>, &Answer)>)]) -> Verdict {
     let ready = conflicts.is_empty();
     Verdict {
         ready,
+        failed: !ready,
         reason: match ready {
             true => Reason::Ready,
             false => Reason::AddressConflict,

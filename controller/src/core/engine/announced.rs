@@ -3,7 +3,29 @@
 //! it; that its status shows it is not waited for, so that the first answer comes early.
 
 use super::*;
-use crate::core::settle::Announced;
+use crate::core::{
+    announce::{Told, Wish},
+    settle::{self, Announced},
+};
+
+/// What a Service wants announced, and what became of it.
+#[derive(Debug)]
+pub(super) struct Entry {
+    wish: Arc<Wish>,
+    told: Option<Told>,
+    /// It says that something fails, and has not said so before.
+    news: bool,
+}
+
+impl Entry {
+    fn new(wish: Wish) -> Self {
+        Self {
+            wish: Arc::new(wish),
+            told: None,
+            news: false,
+        }
+    }
+}
 
 impl Engine {
     /// Everything at once, from what is held and shown: nothing is taken away only because its pass
@@ -16,10 +38,10 @@ impl Engine {
                 let shown: BTreeSet<Number> = record.ingress_numbers().collect();
                 let held = self.held_addresses(record).filter(|n| shown.contains(n));
                 let wish = self.wish_of(record, held)?;
-                Some((record.key.clone(), (Arc::new(wish), None)))
+                Some((record.key.clone(), Entry::new(wish)))
             })
             .collect();
-        let wishes = self.announced.values().map(|(wish, _)| Arc::clone(wish));
+        let wishes = self.announced.values().map(|entry| Arc::clone(&entry.wish));
         self.effects.push(Effect::Announce(Word::All(
             self.policies.clone(),
             wishes.collect(),
@@ -78,27 +100,31 @@ impl Engine {
     }
 
     pub(super) fn announce(&mut self, key: &ServiceKey, wish: Option<Wish>) {
-        let known = self.announced.get(key);
-        if known.map(|(wish, _)| &**wish) == wish.as_ref() {
+        let known = self.announced.get(key).map(|entry| &*entry.wish);
+        if known == wish.as_ref() {
             return;
         }
-        let wish = wish.map(Arc::new);
-        match &wish {
-            Some(wish) => {
-                // What was said of other addresses, or of another Service of this name, is void.
-                let told = known.and_then(|(_, told)| told.clone());
-                let told = told.filter(|told| told.answers(wish));
-                self.announced.insert(key.clone(), (Arc::clone(wish), told));
-            }
-            None => drop(self.announced.remove(key)),
+        let Some(wish) = wish else {
+            self.announced.remove(key);
+            let word = Word::Wish(key.clone(), None);
+            self.effects.push(Effect::Announce(word));
+            return;
+        };
+        let mut entry = Entry::new(wish);
+        let word = Word::Wish(key.clone(), Some(Arc::clone(&entry.wish)));
+        if let Some(old) = self.announced.remove(key) {
+            // What was said of other addresses, or of another Service of this name, is void.
+            entry.told = old.told.filter(|told| told.answers(&entry.wish));
+            entry.news = old.news && entry.told.is_some();
         }
-        self.effects
-            .push(Effect::Announce(Word::Wish(key.clone(), wish)));
+        self.announced.insert(key.clone(), entry);
+        self.effects.push(Effect::Announce(word));
     }
 
     /// The Service is gone: nobody answers for it any longer.
     pub(super) fn silence(&mut self, key: &ServiceKey, uid: &Uid) {
-        if (self.announced.get(key)).is_some_and(|(wish, _)| wish.uid == *uid) {
+        let entry = self.announced.get(key);
+        if entry.is_some_and(|entry| entry.wish.uid == *uid) {
             self.announce(key, None);
         }
     }
@@ -107,20 +133,31 @@ impl Engine {
     pub(super) fn said(&self, record: &ServiceRecord) -> Announced<'_> {
         match self.announced.get(&record.key) {
             None => Announced::Elsewhere,
-            Some((_, None)) => Announced::Awaited,
-            Some((_, Some(told))) => Announced::Told(told),
+            Some(Entry { told: None, .. }) => Announced::Awaited,
+            Some(Entry {
+                told: Some(told),
+                news,
+                ..
+            }) => Announced::Told(told, *news),
         }
     }
 
-    pub(super) fn announced(&mut self, told: Told) {
-        let Some((wish, known)) = self.announced.get_mut(&told.key) else {
+    pub(super) fn told_of_announcing(&mut self, told: Told) {
+        let Some(entry) = self.announced.get_mut(&told.key) else {
             return;
         };
-        if !told.answers(wish) || known.as_ref() == Some(&told) {
+        if !told.answers(&entry.wish) || entry.told.as_ref() == Some(&told) {
             return;
         }
+        let known = match &entry.told {
+            Some(old) => old.failed && old.reason == told.reason,
+            // After a restart: the status says what was said before.
+            None => (self.index.service(&told.key))
+                .is_some_and(|record| settle::says(record, told.reason)),
+        };
+        entry.news = told.failed && !known;
         let key = told.key.clone();
-        *known = Some(told);
+        entry.told = Some(told);
         self.push(&key);
     }
 

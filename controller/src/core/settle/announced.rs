@@ -11,16 +11,16 @@ pub enum Announced<'a> {
     Elsewhere,
     /// Nothing has been said yet, of these addresses.
     Awaited,
-    /// This is so.
-    Told(&'a Told),
+    /// This is so; and whether it is news that something fails.
+    Told(&'a Told, bool),
 }
 
 impl<'a> Announced<'a> {
     /// What is said, if that is not that all is well.
     pub(super) fn failed(self) -> Option<&'a Told> {
         match self {
-            Announced::Told(told) if !told.ready => Some(told),
-            Announced::Told(_) | Announced::Elsewhere | Announced::Awaited => None,
+            Announced::Told(told, _) if !told.ready => Some(told),
+            Announced::Told(..) | Announced::Elsewhere | Announced::Awaited => None,
         }
     }
 }
@@ -48,7 +48,7 @@ pub(super) fn ready(
             "the address is assigned; whoever announces the pool's addresses brings the traffic"
                 .to_owned(),
         ),
-        (_, _, Announced::Told(told)) => {
+        (_, _, Announced::Told(told, _)) => {
             say(told.ready, told.reason, shorten(told.message.clone()))
         }
         (_, _, Announced::Awaited) => {
@@ -63,17 +63,20 @@ pub(super) fn ready(
     }
 }
 
-/// One Event when nobody answers for an address, or somebody else, too: not for the first moment,
-/// and not for a move.
-pub(super) fn event(
-    record: &ServiceRecord,
-    announced: Announced<'_>,
-) -> Option<(bool, Reason, String)> {
-    let told = announced.failed()?;
-    let news = before(record).is_none_or(|old| {
-        old.status == "True" || old.reason != told.reason.as_str() || old.message == AWAITED
-    });
-    news.then(|| (true, told.reason, shorten(told.message.clone())))
+/// One Event when nobody answers for an address, or somebody else, too; not for a move.
+pub(super) fn event(announced: Announced<'_>) -> Option<(bool, Reason, String)> {
+    match announced {
+        Announced::Told(told, true) => {
+            Some((true, told.reason, shorten(told.message.clone())))
+        }
+        Announced::Told(_, false) | Announced::Elsewhere | Announced::Awaited => None,
+    }
+}
+
+/// Whether the status gives this reason why the load balancer takes no traffic; what it says before
+/// anything is known does not count.
+pub fn says(record: &ServiceRecord, reason: Reason) -> bool {
+    before(record).is_some_and(|old| old.reason == reason.as_str() && old.message != AWAITED)
 }
 
 fn before(record: &ServiceRecord) -> Option<&Condition> {

@@ -35,6 +35,7 @@ impl Announcer {
         self.silent.remove(key);
         let Verdict {
             ready,
+            failed,
             reason,
             message,
             passing: _,
@@ -44,6 +45,7 @@ impl Announcer {
             uid: wish.uid.clone(),
             addresses: wish.addresses.keys().copied().collect(),
             ready,
+            failed,
             reason,
             message,
         };
