@@ -140,7 +140,11 @@ pub fn settle(
         let pools = missing.waits_for.iter().cloned().collect();
         (missing.reason, Waits { pools, numbers })
     });
-    let waits = waits.or_else(|| announced.failed().map(|told| (told.reason, Waits::default())));
+    let waits = waits.or_else(|| {
+        announced
+            .failed()
+            .map(|told| (told.reason, Waits::default()))
+    });
     let conditions = conditions(record, &say, now);
     let conditions_differ = !same(&conditions, &record.conditions);
     let ingress_differs = ingress.is_some_and(|grants| !shows(record, grants));
@@ -150,8 +154,8 @@ pub fn settle(
             ..Settled::default()
         };
     }
-    let event = event(record, &say, ingress, ingress_differs)
-        .or_else(|| announced::event(announced));
+    let event =
+        event(record, &say, ingress, ingress_differs).or_else(|| announced::event(announced));
     let outcome = say.first().map(|say| say.reason);
     let entries = ingress.filter(|_| ingress_differs);
     let entries = entries.map(|grants| {

@@ -242,10 +242,7 @@ pub(super) async fn watch<K: Watched>(
 }
 
 /// What one watch event tells the engine; `None` when nothing.
-fn translated<K: Watched>(
-    event: Event<DeserializeGuard<K>>,
-    metrics: &Metrics,
-) -> Option<K::Seen> {
+fn translated<K: Watched>(event: Event<DeserializeGuard<K>>, metrics: &Metrics) -> Option<K::Seen> {
     match event {
         Event::Init => {
             metrics

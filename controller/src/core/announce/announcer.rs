@@ -285,6 +285,10 @@ impl Announcer {
             self.compute();
         }
         let mut effects = Vec::new();
+        if self.due.is_some() {
+            // What is wanted is about to be another, or has not been computed at all yet.
+            return effects;
+        }
         self.write(now, &mut effects);
         self.tell(now, &mut effects);
         effects
@@ -357,7 +361,10 @@ impl Announcer {
 
     fn all_dirty(&mut self) {
         self.dirty_groups.extend(self.groups.names().cloned());
-        let known = self.wanted_announcements.keys().chain(self.announcements.keys());
+        let known = self
+            .wanted_announcements
+            .keys()
+            .chain(self.announcements.keys());
         self.dirty_groups.extend(known.cloned());
         self.dirty_nodes.extend(self.nodes.keys().cloned());
         let known = self.wanted_speakers.keys().chain(self.speakers.keys());
@@ -426,7 +433,10 @@ impl Announcer {
             return;
         };
         let gone = |names: &mut dyn Iterator<Item = &Arc<str>>| -> Vec<Arc<str>> {
-            names.filter(|name| !seen.contains(*name)).cloned().collect()
+            names
+                .filter(|name| !seen.contains(*name))
+                .cloned()
+                .collect()
         };
         let gone = match kind {
             Kind::Node => gone(&mut self.nodes.keys()),

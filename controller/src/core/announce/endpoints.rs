@@ -43,7 +43,8 @@ pub fn slice(slice: &discovery::EndpointSlice) -> Option<(ServiceKey, Slice)> {
 
 /// KEP-1672: `ready` and `serving` count as true when they are not said, `terminating` as false.
 fn grade(conditions: Option<&discovery::EndpointConditions>) -> Option<Grade> {
-    let says = |field: fn(&discovery::EndpointConditions) -> Option<bool>| conditions.and_then(field);
+    let says =
+        |field: fn(&discovery::EndpointConditions) -> Option<bool>| conditions.and_then(field);
     if says(|c| c.ready).unwrap_or(true) {
         return Some(Grade::Ready);
     }
@@ -79,7 +80,8 @@ impl Endpoints {
         if let Some((service, slice)) = new {
             let slices = self.by_service.entry(service.clone()).or_default();
             slices.insert(Arc::clone(name));
-            self.slices.insert(Arc::clone(name), (service.clone(), slice));
+            self.slices
+                .insert(Arc::clone(name), (service.clone(), slice));
             changed.push(service);
         }
         changed
@@ -99,7 +101,9 @@ impl Endpoints {
     /// none anywhere, those with one that still serves.
     pub fn nodes(&self, service: &ServiceKey) -> BTreeSet<Arc<str>> {
         let on = |grade: Grade| {
-            let good = self.of(service).filter(move |(_, serves)| serves.0 == grade);
+            let good = self
+                .of(service)
+                .filter(move |(_, serves)| serves.0 == grade);
             good.filter_map(|(node, _)| node.clone()).collect()
         };
         let ready: BTreeSet<_> = on(Grade::Ready);

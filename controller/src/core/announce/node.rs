@@ -95,7 +95,10 @@ fn excluded(node: &v1::Node) -> Option<Exclusion> {
     }
     let labels = node.metadata.labels.as_ref();
     if labels.is_some_and(|labels| labels.contains_key(EXCLUDED_BY_LABEL)) {
-        return because("Labelled", format!("the node has the label {EXCLUDED_BY_LABEL}"));
+        return because(
+            "Labelled",
+            format!("the node has the label {EXCLUDED_BY_LABEL}"),
+        );
     }
     if let Some(taint) = taint(node, &EXCLUDING_TAINTS) {
         return because("Tainted", format!("the node has the taint {taint}"));

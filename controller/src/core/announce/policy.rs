@@ -22,7 +22,11 @@ pub struct Policy {
 impl Policy {
     /// The share of a node with these labels; `None`: it may not announce the pool.
     pub fn weight(&self, labels: &Labels) -> Option<u32> {
-        if !self.nodes.as_ref().is_none_or(|nodes| nodes.matches(labels)) {
+        if !self
+            .nodes
+            .as_ref()
+            .is_none_or(|nodes| nodes.matches(labels))
+        {
             return None;
         }
         let preferred = self.preferred.iter();

@@ -85,9 +85,7 @@ fn endpoints(service: &str, endpoints: &[(&str, &str)]) -> Option<(ServiceKey, S
 }
 
 fn said(addresses: &[(&str, u32)]) -> SpeakerStatusSpec {
-    let announced = |(ip, at): &(&str, u32)| {
-        json!({"ip": ip, "interfaces": ["eth0"], "since": format!("2026-11-29T00:00:{at:02}Z")})
-    };
+    let announced = |(ip, at): &(&str, u32)| json!({"ip": ip, "interfaces": ["eth0"], "since": format!("2026-11-29T00:00:{at:02}Z")});
     let announced: Vec<_> = addresses.iter().map(announced).collect();
     serde_json::from_value(json!({"announced": announced})).unwrap()
 }
@@ -196,7 +194,8 @@ impl World {
     /// The API server does it, tells so, and the watch brings it.
     fn write(&mut self, name: Name, change: Change) {
         let (result, seen) = self.serve(&name, change);
-        self.announcer.handle(Input::Written(name, result), self.now);
+        self.announcer
+            .handle(Input::Written(name, result), self.now);
         if let Some(seen) = seen {
             self.see(seen);
         }

@@ -48,7 +48,10 @@ impl Engine {
         )));
     }
 
-    fn held_addresses<'a>(&'a self, record: &'a ServiceRecord) -> impl Iterator<Item = Number> + 'a {
+    fn held_addresses<'a>(
+        &'a self,
+        record: &'a ServiceRecord,
+    ) -> impl Iterator<Item = Number> + 'a {
         let held = self.allocator.held_by(&record.uid);
         held.filter(|(_, usage)| *usage == Use::LoadBalancer)
             .map(|(number, _)| number)
@@ -91,10 +94,9 @@ impl Engine {
                 self.wish_of(record, held.filter(|number| shown.contains(number)))
             }
             Address::Later => return,
-            Address::NotOurs
-            | Address::Orphaned(_)
-            | Address::Cloud(..)
-            | Address::Leaving(_) => None,
+            Address::NotOurs | Address::Orphaned(_) | Address::Cloud(..) | Address::Leaving(_) => {
+                None
+            }
         };
         self.announce(&record.key, wish);
     }

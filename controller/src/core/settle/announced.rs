@@ -55,7 +55,9 @@ pub(super) fn ready(
             // After a restart: what it says of this address stays until it is known better.
             let old = before(record).filter(|_| shows(record, grants));
             let old = old.and_then(|old| {
-                let reason = Reason::ALL.iter().find(|word| word.as_str() == old.reason)?;
+                let reason = Reason::ALL
+                    .iter()
+                    .find(|word| word.as_str() == old.reason)?;
                 Some(say(old.status == "True", *reason, old.message.clone()))
             });
             old.unwrap_or_else(|| say(false, Reason::NotAnnounced, AWAITED.to_owned()))
@@ -66,9 +68,7 @@ pub(super) fn ready(
 /// One Event when nobody answers for an address, or somebody else, too; not for a move.
 pub(super) fn event(announced: Announced<'_>) -> Option<(bool, Reason, String)> {
     match announced {
-        Announced::Told(told, true) => {
-            Some((true, told.reason, shorten(told.message.clone())))
-        }
+        Announced::Told(told, true) => Some((true, told.reason, shorten(told.message.clone()))),
         Announced::Told(_, false) | Announced::Elsewhere | Announced::Awaited => None,
     }
 }

@@ -117,7 +117,10 @@ fn address_pool_spec(identity: &Identity, spec: &crds::AddressPoolSpec) -> Resul
 
 /// How the addresses are announced; `None`: not at all, by us.
 fn policy(spec: &crds::AddressPoolSpec) -> Result<Option<Policy>, String> {
-    let l2 = spec.announce.as_ref().and_then(|announce| announce.l2.as_ref());
+    let l2 = spec
+        .announce
+        .as_ref()
+        .and_then(|announce| announce.l2.as_ref());
     let Some(l2) = l2.filter(|_| spec.usage == PoolUsage::LoadBalancer) else {
         return Ok(None);
     };
@@ -125,7 +128,9 @@ fn policy(spec: &crds::AddressPoolSpec) -> Result<Option<Policy>, String> {
     let preferred = l2.preferred_nodes.iter().enumerate().map(|(index, nodes)| {
         let field = format!("spec.announce.l2.preferredNodes[{index}]");
         if !(1..=100).contains(&nodes.weight) {
-            return Err(format!("{field}.weight: a weight is a number from 1 to 100"));
+            return Err(format!(
+                "{field}.weight: a weight is a number from 1 to 100"
+            ));
         }
         let selector = labels(&format!("{field}.nodeSelector"), &nodes.node_selector)?;
         Ok((nodes.weight, selector))
@@ -147,7 +152,11 @@ fn labels(field: &str, given: &LabelSelector) -> Result<Selector, String> {
         if !is_label_key(key) {
             return Err(format!("{field}: {} is no label key", quoted(key)));
         }
-        if let Some(value) = requirement.values.iter().find(|value| !is_label_value(value)) {
+        if let Some(value) = requirement
+            .values
+            .iter()
+            .find(|value| !is_label_value(value))
+        {
             return Err(format!(
                 "{field}: {} is no value of label {key}",
                 quoted(value)
@@ -164,7 +173,8 @@ fn is_label_key(key: &str) -> bool {
         None => (None, key),
     };
     let dns = |part: &str| {
-        let ends = |c: Option<char>| c.is_some_and(|c| c.is_ascii_lowercase() || c.is_ascii_digit());
+        let ends =
+            |c: Option<char>| c.is_some_and(|c| c.is_ascii_lowercase() || c.is_ascii_digit());
         ends(part.chars().next())
             && ends(part.chars().next_back())
             && part

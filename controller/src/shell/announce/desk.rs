@@ -61,7 +61,9 @@ impl Desk {
     pub(super) fn take(&self) -> Vec<Input> {
         let mut papers = self.papers.lock().unwrap_or_else(PoisonError::into_inner);
         let papers = std::mem::take(&mut *papers);
-        let all = papers.all.map(|(policies, wishes)| Word::All(policies, wishes));
+        let all = papers
+            .all
+            .map(|(policies, wishes)| Word::All(policies, wishes));
         let policies = papers.policies.map(Word::Policies);
         let wishes = papers.wishes.into_iter();
         let wishes = wishes.map(|(key, wish)| Word::Wish(key, wish));

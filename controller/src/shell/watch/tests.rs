@@ -21,7 +21,9 @@ impl Drop for Watching {
 }
 
 impl Watching {
-    fn start<K: Watched<Seen = Observed>>(script: impl Fn(&Seen) -> Answer + Send + Sync + 'static) -> Self {
+    fn start<K: Watched<Seen = Observed>>(
+        script: impl Fn(&Seen) -> Answer + Send + Sync + 'static,
+    ) -> Self {
         let (client, log) = scripted(script);
         let (inbox, seen) = mpsc::channel(16);
         let metrics = Metrics::default();

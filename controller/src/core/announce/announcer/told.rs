@@ -4,14 +4,14 @@ use super::*;
 
 impl Announcer {
     pub(super) fn tell(&mut self, now: Duration, effects: &mut Vec<Effect>) {
-        // What changes together is told together.
-        if self.due.is_none() {
-            let over = self.silent.iter().filter(|(_, since)| **since + PATIENCE <= now);
-            let over: Vec<ServiceKey> = over.map(|(key, _)| key.clone()).collect();
-            self.dirty_services.extend(over);
-            for key in std::mem::take(&mut self.dirty_services) {
-                self.tell_one(&key, now, effects);
-            }
+        let over = self
+            .silent
+            .iter()
+            .filter(|(_, since)| **since + PATIENCE <= now);
+        let over: Vec<ServiceKey> = over.map(|(key, _)| key.clone()).collect();
+        self.dirty_services.extend(over);
+        for key in std::mem::take(&mut self.dirty_services) {
+            self.tell_one(&key, now, effects);
         }
     }
 
@@ -25,9 +25,10 @@ impl Announcer {
         };
         if verdict.passing {
             let since = *self.silent.entry(key.clone()).or_insert(now);
-            let known = self.told.get(key).is_some_and(|told| {
-                told.reason == verdict.reason && told.answers(&wish)
-            });
+            let known = self
+                .told
+                .get(key)
+                .is_some_and(|told| told.reason == verdict.reason && told.answers(&wish));
             if now < since + PATIENCE && !known {
                 return;
             }

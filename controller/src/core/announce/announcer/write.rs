@@ -47,9 +47,7 @@ impl Announcer {
                 let found = self.announcements.get(name);
                 match self.wanted_announcements.get(name) {
                     Some(spec) => {
-                        let same = found.is_some_and(|found| {
-                            found.ours && found.spec == **spec
-                        });
+                        let same = found.is_some_and(|found| found.ours && found.spec == **spec);
                         let version = found.map(|found| found.version.clone());
                         (!same).then(|| Change::Announcement(version, Arc::clone(spec)))
                     }

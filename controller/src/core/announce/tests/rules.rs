@@ -7,9 +7,7 @@ use super::*;
 #[test]
 fn a_node_is_excluded_by_label_taint_condition_or_its_deletion_and_by_nothing_else() {
     let taint = |key: &str| json!({"spec": {"taints": [{"key": key, "effect": "NoSchedule"}]}});
-    let condition = |type_: &str, status: &str| {
-        json!({"status": {"conditions": [{"type": type_, "status": status}]}})
-    };
+    let condition = |type_: &str, status: &str| json!({"status": {"conditions": [{"type": type_, "status": status}]}});
     let label = |value: &str| json!({"metadata": {"labels": {EXCLUDED_BY_LABEL: value}}});
     let rows = [
         (json!({}), None),
@@ -17,9 +15,18 @@ fn a_node_is_excluded_by_label_taint_condition_or_its_deletion_and_by_nothing_el
         // By its presence, as Kubernetes does.
         (label("false"), Some("Labelled")),
         (taint("node.kubernetes.io/out-of-service"), Some("Tainted")),
-        (taint("node.kubernetes.io/network-unavailable"), Some("Tainted")),
-        (taint("node.cloudprovider.kubernetes.io/shutdown"), Some("Tainted")),
-        (taint("node.cloudprovider.kubernetes.io/uninitialized"), Some("Tainted")),
+        (
+            taint("node.kubernetes.io/network-unavailable"),
+            Some("Tainted"),
+        ),
+        (
+            taint("node.cloudprovider.kubernetes.io/shutdown"),
+            Some("Tainted"),
+        ),
+        (
+            taint("node.cloudprovider.kubernetes.io/uninitialized"),
+            Some("Tainted"),
+        ),
         // The speakers know better.
         (taint("node.kubernetes.io/not-ready"), None),
         (taint("node.kubernetes.io/unreachable"), None),
@@ -29,10 +36,16 @@ fn a_node_is_excluded_by_label_taint_condition_or_its_deletion_and_by_nothing_el
         (taint("karpenter.sh/disrupted"), None),
         (taint("node.kubernetes.io/unschedulable"), None),
         (taint("dedicated"), None),
-        (condition("NetworkUnavailable", "True"), Some("NetworkUnavailable")),
+        (
+            condition("NetworkUnavailable", "True"),
+            Some("NetworkUnavailable"),
+        ),
         (condition("NetworkUnavailable", "False"), None),
         (condition("NetworkUnavailable", "Unknown"), None),
-        (json!({"metadata": {"deletionTimestamp": "2026-01-01T00:00:00Z"}}), Some("Deleted")),
+        (
+            json!({"metadata": {"deletionTimestamp": "2026-01-01T00:00:00Z"}}),
+            Some("Deleted"),
+        ),
     ];
     for (mut object, expected) in rows {
         object["metadata"]["uid"] = json!("u");
@@ -108,10 +121,15 @@ fn of_the_preferred_entries_that_a_node_matches_the_highest_weight_counts() {
         (&[("net", "fast")], None),
         (&[("zone", "one")], Some(1)),
         (&[("zone", "one"), ("disk", "ssd")], Some(5)),
-        (&[("zone", "one"), ("disk", "ssd"), ("net", "fast")], Some(9)),
+        (
+            &[("zone", "one"), ("disk", "ssd"), ("net", "fast")],
+            Some(9),
+        ),
     ];
     for (labels, expected) in rows {
-        let owned = labels.iter().map(|(k, v)| ((*k).to_owned(), (*v).to_owned()));
+        let owned = labels
+            .iter()
+            .map(|(k, v)| ((*k).to_owned(), (*v).to_owned()));
         assert_eq!(policy.weight(&owned.collect()), expected, "{labels:?}");
     }
 }
@@ -133,7 +151,10 @@ fn with_policy_local_only_nodes_with_a_serving_endpoint_may_answer() {
     let rows: [(&[(&str, &str)], Value); 8] = [
         (&[], json!([])),
         (&[("a", "ready")], json!(["a"])),
-        (&[("a", "ready"), ("b", "ready"), ("b", "ready")], json!(["a", "b"])),
+        (
+            &[("a", "ready"), ("b", "ready"), ("b", "ready")],
+            json!(["a", "b"]),
+        ),
         (&[("a", "starting"), ("b", "gone")], json!([])),
         // KEP-1669: one that goes counts while nobody is ready anywhere.
         (&[("a", "going"), ("b", "ready")], json!(["b"])),
@@ -232,7 +253,10 @@ fn addresses_are_one_group_when_a_chain_of_services_connects_them() {
         ),
     ];
     for (wishes, expected) in rows {
-        let wishes: Vec<_> = wishes.iter().map(|(name, ips)| wish(name, ips, false)).collect();
+        let wishes: Vec<_> = wishes
+            .iter()
+            .map(|(name, ips)| wish(name, ips, false))
+            .collect();
         let mut world = lan(&wishes);
         world.settle();
         let found: Vec<(&str, Vec<&str>)> = world
@@ -240,7 +264,10 @@ fn addresses_are_one_group_when_a_chain_of_services_connects_them() {
             .iter()
             .map(|(name, spec)| (&**name, spec.services.iter().map(String::as_str).collect()))
             .collect();
-        let expected: Vec<_> = expected.iter().map(|(name, all)| (*name, all.to_vec())).collect();
+        let expected: Vec<_> = expected
+            .iter()
+            .map(|(name, all)| (*name, all.to_vec()))
+            .collect();
         assert_eq!(found, expected);
     }
 }

@@ -10,7 +10,10 @@ fn served() -> World {
     world.slice("web", &[("a", "ready")]);
     world.says("b", Some(said(&[("192.0.2.1", 1)])));
     world.settle();
-    assert_eq!(world.wrote(), ["speaker a", "speaker b", "announcement 192.0.2.1"]);
+    assert_eq!(
+        world.wrote(),
+        ["speaker a", "speaker b", "announcement 192.0.2.1"]
+    );
     let told = ["web Ready: 192.0.2.1 announced from node b on eth0"];
     assert_eq!(world.told(), told);
     world
@@ -32,14 +35,23 @@ fn a_second_look_at_everything_writes_and_tells_nothing() {
 
 #[test]
 fn nothing_is_written_before_everything_is_known() {
-    let kinds = [Kind::Node, Kind::Slice, Kind::Announcement, Kind::Speaker, Kind::Status];
+    let kinds = [
+        Kind::Node,
+        Kind::Slice,
+        Kind::Announcement,
+        Kind::Speaker,
+        Kind::Status,
+    ];
     for last in kinds {
         let mut world = World::blind();
         for kind in kinds.into_iter().filter(|kind| *kind != last) {
             world.see(Seen::Restarted(kind));
             world.see(Seen::Synced(kind));
         }
-        world.hear(Word::All(policies(&["lan"]), vec![wish("web", &["192.0.2.1"], false)]));
+        world.hear(Word::All(
+            policies(&["lan"]),
+            vec![wish("web", &["192.0.2.1"], false)],
+        ));
         world.settle();
         assert_eq!(world.wrote(), [""; 0], "{last:?}");
         world.see(Seen::Restarted(last));
@@ -56,13 +68,49 @@ fn nothing_is_written_before_everything_is_known() {
 }
 
 #[test]
+fn a_restart_finds_what_is_there_and_leaves_it() {
+    let old = served();
+    let mut world = World::blind();
+    world.hear(Word::All(
+        policies(&["lan"]),
+        vec![wish("web", &["192.0.2.1"], false)],
+    ));
+    let spec = &old.announcements["192.0.2.1"];
+    world.see(Seen::Announcement(
+        "192.0.2.1".into(),
+        Some(found(&"9".into(), spec, None)),
+    ));
+    world.see(Seen::Synced(Kind::Announcement));
+    for (name, spec) in &old.speakers {
+        let there = found(&"9".into(), spec, Some(Uid::from(&**name)));
+        world.see(Seen::Speaker(name.clone(), Some(there)));
+    }
+    world.see(Seen::Synced(Kind::Speaker));
+    world.go(Duration::from_millis(30));
+    world.slice("web", &[("a", "ready")]);
+    world.see(Seen::Synced(Kind::Slice));
+    world.see(Seen::Synced(Kind::Status));
+    world.node("a", Some(plain("a", "10.0.0.1")));
+    world.node("b", Some(plain("b", "10.0.0.2")));
+    // It is polled after each of these.
+    world.go(Duration::ZERO);
+    world.see(Seen::Synced(Kind::Node));
+    world.go(Duration::ZERO);
+    world.settle();
+    assert_eq!(world.wrote(), [""; 0]);
+}
+
+#[test]
 fn what_nobody_wants_goes_and_what_is_not_ours_stays() {
     let mut world = World::blind();
     for kind in [Kind::Announcement, Kind::Speaker] {
         world.see(Seen::Restarted(kind));
     }
     let old = found(&"1".into(), &AnnouncementSpec::default(), None);
-    let foreign = Found { ours: false, ..old.clone() };
+    let foreign = Found {
+        ours: false,
+        ..old.clone()
+    };
     world.see(Seen::Announcement("192.0.2.8".into(), Some(old)));
     world.see(Seen::Announcement("192.0.2.9".into(), Some(foreign)));
     let old = found(&"1".into(), &SpeakerSpec::default(), None);
@@ -85,7 +133,10 @@ fn when_a_pool_is_not_announced_any_longer_everything_goes() {
     assert_eq!(world.told(), [""; 0]);
     world.hear(Word::Policies(policies(&["lan"])));
     world.settle();
-    assert_eq!(world.wrote(), ["speaker a", "speaker b", "announcement 192.0.2.1"]);
+    assert_eq!(
+        world.wrote(),
+        ["speaker a", "speaker b", "announcement 192.0.2.1"]
+    );
 }
 
 #[test]
@@ -125,11 +176,20 @@ fn groups_join_and_part_with_the_services_that_share() {
     world.wrote();
     world.wishes(wish("both", &["192.0.2.1", "192.0.2.2"], false));
     world.settle();
-    assert_eq!(world.wrote(), ["announcement 192.0.2.1", "delete 192.0.2.2"]);
+    assert_eq!(
+        world.wrote(),
+        ["announcement 192.0.2.1", "delete 192.0.2.2"]
+    );
     world.hear(Word::Wish(key("both"), None));
     world.settle();
-    assert_eq!(world.wrote(), ["announcement 192.0.2.1", "announcement 192.0.2.2"]);
-    assert_eq!(world.announcement("192.0.2.2")["services"], json!(["shop/api"]));
+    assert_eq!(
+        world.wrote(),
+        ["announcement 192.0.2.1", "announcement 192.0.2.2"]
+    );
+    assert_eq!(
+        world.announcement("192.0.2.2")["services"],
+        json!(["shop/api"])
+    );
 }
 
 #[test]
@@ -152,7 +212,11 @@ fn changes_that_come_close_together_are_one_write() {
         world.go(Duration::from_millis(5));
     }
     world.settle();
-    assert_eq!(world.wrote(), [""; 0], "some endpoint served all the while, as far as was looked");
+    assert_eq!(
+        world.wrote(),
+        [""; 0],
+        "some endpoint served all the while, as far as was looked"
+    );
     world.slice("web", &[]);
     let before = world.now;
     world.go(Duration::from_millis(21));
@@ -184,7 +248,9 @@ fn nothing_is_decided_on_an_object_as_it_was_before_our_own_write() {
     world.settle();
     let (name, change) = world.held.remove(0);
     let (result, seen) = world.serve(&name, change);
-    world.announcer.handle(Input::Written(name.clone(), result), world.now);
+    world
+        .announcer
+        .handle(Input::Written(name.clone(), result), world.now);
     // An event from before comes late.
     let old = found(&"1".into(), &AnnouncementSpec::default(), None);
     world.see(Seen::Announcement("192.0.2.1".into(), Some(old)));
@@ -242,7 +308,10 @@ fn a_process_that_leads_again_hears_and_tells_everything_anew() {
     world.hear(Word::Wish(key("web"), None));
     world.settle();
     assert_eq!(world.wrote(), [""; 0]);
-    world.hear(Word::All(policies(&["lan"]), vec![wish("web", &["192.0.2.1"], false)]));
+    world.hear(Word::All(
+        policies(&["lan"]),
+        vec![wish("web", &["192.0.2.1"], false)],
+    ));
     world.settle();
     assert_eq!(world.wrote(), [""; 0]);
     let told = ["web Ready: 192.0.2.1 announced from node b on eth0"];
@@ -364,9 +433,20 @@ fn each_node_that_does_not_answer_has_its_reason() {
         message: "no interface that is up matches eth1".to_owned(),
     });
     world.says("a", Some(unable));
-    world.slice("web", &[("a", "ready"), ("b", "ready"), ("c", "ready"), ("d", "ready")]);
+    world.slice(
+        "web",
+        &[
+            ("a", "ready"),
+            ("b", "ready"),
+            ("c", "ready"),
+            ("d", "ready"),
+        ],
+    );
     let policies = [(Arc::from("lan"), Arc::new(policy))];
-    world.hear(Word::All(policies.into(), vec![wish("web", &["192.0.2.1"], true)]));
+    world.hear(Word::All(
+        policies.into(),
+        vec![wish("web", &["192.0.2.1"], true)],
+    ));
     world.settle();
     let told = [
         "web NotAnnounced: 192.0.2.1 announced by no node: a: no interface that is up matches eth1; \
@@ -376,7 +456,8 @@ fn each_node_that_does_not_answer_has_its_reason() {
     assert_eq!(world.told(), told);
     world.slice("web", &[("a", "starting")]);
     world.settle();
-    let told = ["web NotAnnounced: 192.0.2.1 announced by no node: no endpoint of shop/web is ready"];
+    let told =
+        ["web NotAnnounced: 192.0.2.1 announced by no node: no endpoint of shop/web is ready"];
     assert_eq!(world.told(), told);
 }
 
@@ -387,7 +468,11 @@ fn a_status_entry_that_cannot_be_read_harms_no_other() {
     odd.announced[1].since = "yesterday".to_owned();
     world.says("a", Some(odd));
     world.settle();
-    assert_eq!(world.told(), [""; 0], "what has no time is older than everything");
+    assert_eq!(
+        world.told(),
+        [""; 0],
+        "what has no time is older than everything"
+    );
 }
 
 #[test]
