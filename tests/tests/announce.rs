@@ -540,7 +540,7 @@ async fn any_answer_of_the_api_server_is_overcome() {
         let on = stage().await;
         for resource in ["announcements", "speakers"] {
             let writes = Match::writes().resource(resource);
-            on.faults.script(writes, fault.clone()).times(3);
+            on.faults.script(writes, fault).times(3);
         }
         let running = on.start("one");
         on.create([lb("web")]).await;
