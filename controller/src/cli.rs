@@ -12,6 +12,7 @@ use serde::Serialize;
 #[cfg(feature = "aws")]
 mod account;
 mod cluster;
+pub(crate) mod keys;
 pub(crate) mod numbers;
 pub(crate) mod orphans;
 pub(crate) mod plan;

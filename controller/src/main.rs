@@ -40,6 +40,8 @@ enum Command {
     Plan(cli::plan::PlanArguments),
     /// List load balancers of this cluster in AWS that no Service is for; delete them if told to.
     Orphans(cli::orphans::OrphansArguments),
+    /// Give the speakers a new key to talk to one another by; they go on meanwhile.
+    RotateSpeakerKey(cli::keys::RotateArguments),
     /// Show who has which nodePort, clusterIP and external address, and how full pools are.
     Numbers(cli::numbers::NumbersArguments),
 }
@@ -71,6 +73,10 @@ struct ControllerArguments {
     /// So many Services a second at most have nodePorts changed that a NodePortPool does not allow.
     #[arg(long, default_value_t = 5, value_name = "SERVICES", value_parser = clap::value_parser!(u32).range(1..))]
     renumber_per_second: u32,
+    /// Which Secret, in the Lease's namespace, to make the speakers' key in, if there is none;
+    /// without it no key is made.
+    #[arg(long, value_name = "NAME")]
+    speaker_keys: Option<String>,
     #[command(flatten)]
     aws: AwsArguments,
     /// How the log is written; what is logged is set by $RUST_LOG.
@@ -141,6 +147,7 @@ fn main() -> ExitCode {
         Command::Crds => print_crds().map(|()| ExitCode::SUCCESS),
         Command::Plan(arguments) => cli::plan::plan(arguments),
         Command::Orphans(arguments) => cli::orphans::orphans(arguments),
+        Command::RotateSpeakerKey(arguments) => cli::keys::rotate(arguments),
         Command::Numbers(arguments) => cli::numbers::numbers(arguments),
     };
     match outcome {
@@ -193,10 +200,15 @@ async fn run(arguments: ControllerArguments) -> Result<()> {
     let config = config(arguments.kubeconfig, arguments.context).await?;
     let seed = std::hash::RandomState::new().hash_one(std::process::id());
     let identity = identity(seed);
-    let election = arguments.leader_elect.then(|| shell::Election {
-        namespace: arguments
-            .lease_namespace
-            .unwrap_or_else(|| config.default_namespace.clone()),
+    let namespace = arguments
+        .lease_namespace
+        .unwrap_or_else(|| config.default_namespace.clone());
+    let speaker_keys = arguments.speaker_keys.map(|name| shell::SecretName {
+        namespace: namespace.clone(),
+        name,
+    });
+    let election = arguments.leader_elect.then_some(shell::Election {
+        namespace,
         name: arguments.lease_name,
     });
     info!(
@@ -216,6 +228,7 @@ async fn run(arguments: ControllerArguments) -> Result<()> {
             renumber_per_second: arguments.renumber_per_second,
         },
         aws: arguments.aws.provider()?,
+        speaker_keys,
         ..shell::Options::single(&identity)
     };
 

@@ -1,6 +1,7 @@
 //! Everything that decides, as pure code: values in, values out, time as an argument.
 
 pub mod annotations;
+pub mod announce;
 pub mod audit;
 pub mod cloud;
 pub mod decide;
@@ -8,6 +9,7 @@ pub mod effect;
 pub mod engine;
 pub mod holdings;
 pub mod index;
+pub mod keys;
 pub mod lease;
 pub mod ledger;
 pub mod line;

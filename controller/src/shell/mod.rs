@@ -7,11 +7,13 @@
 #[cfg(feature = "aws")]
 pub mod account;
 mod admin;
+mod announce;
 #[cfg(feature = "aws")]
 pub mod aws;
 mod client;
 mod drive;
 mod election;
+mod keys;
 mod mailbox;
 mod metrics;
 mod run;
@@ -20,6 +22,7 @@ mod write;
 
 pub use client::{USER_AGENT, client, client_over};
 pub use drive::{Mandate, Order};
+pub use keys::{Error as KeysError, SecretName, rotate as rotate_key};
 pub use mailbox::Mailbox;
 pub use run::{CloudFigures, Election, Ended, Error, Options, Provider, Seat, State, run};
 

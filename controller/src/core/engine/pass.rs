@@ -25,6 +25,7 @@ impl Engine {
     pub(super) fn pass(&mut self, key: &ServiceKey, now: Now) {
         let Some(record) = self.index.service(key).cloned() else {
             self.line.leave(key);
+            self.announce(key, None);
             self.prove(key, None, Vec::new());
             return;
         };
@@ -52,7 +53,8 @@ impl Engine {
             return;
         }
         self.converge(&record, &decision.address);
-        let settled = settle::settle(&record, &decision, now.wall);
+        self.wish(&record, &decision.address);
+        let settled = settle::settle(&record, &decision, self.said(&record), now.wall);
         if decision.address != Address::Later {
             self.index.set_waits(key, settled.waits.clone());
         }

@@ -30,6 +30,7 @@ impl Engine {
         }
         self.set_unusable(&mut pools);
         self.allocator.set_pools(pools);
+        self.set_policies();
         self.statuses_dirty = true;
         self.push_all();
     }
