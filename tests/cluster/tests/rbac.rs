@@ -198,8 +198,8 @@ async fn announces(on: &Scene) {
             })
             .await;
     };
-    let (is_there, is_gone): (fn(&Value) -> bool, fn(&Value) -> bool) =
-        (|o| !o["spec"].is_null(), |o| o["spec"].is_null());
+    let is_there = |o: &Value| !o["spec"].is_null();
+    let is_gone = |o: &Value| o["spec"].is_null();
     until("Speaker", "gate", "is there", is_there).await;
     let nobody = |o: &Value| o["spec"]["nodes"] == json!([]);
     until("Announcement", "203.0.113.0", "is nobody's", nobody).await;
