@@ -1,6 +1,7 @@
 //! A whole Kubernetes with nodes, pods and a client outside, in namespaces of this machine's kernel:
 //! what a test of traffic needs. Everything ends with the value, also after kill -9.
 
+mod faults;
 mod image;
 pub mod net;
 mod node;
@@ -16,6 +17,7 @@ use anyhow::{Context as _, Result, bail};
 use k8s_openapi::api::core::v1::Node as NodeObject;
 use kube::{Api, api::ListParams};
 
+pub use faults::Signal;
 pub use image::build as build_image;
 pub use node::AGNHOST;
 use node::Node;
@@ -166,6 +168,12 @@ impl Lab {
     #[must_use]
     pub fn client(&self, program: &str) -> Command {
         self.sandbox.command(net::CLIENT, program)
+    }
+
+    /// A program on a host: `node1`, `client`, ...
+    #[must_use]
+    pub fn on(&self, host: &str, program: &str) -> Command {
+        self.sandbox.command(host, program)
     }
 
     /// Brings an image (a docker archive) onto every node.

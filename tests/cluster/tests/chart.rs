@@ -87,10 +87,7 @@ fn the_committed_manifests_are_what_the_chart_renders() {
             std::fs::write(&path, &text).unwrap();
         }
         let committed = std::fs::read_to_string(&path).unwrap();
-        assert!(
-            committed == text,
-            "{manifests} is not what the chart says"
-        );
+        assert!(committed == text, "{manifests} is not what the chart says");
     }
 }
 
