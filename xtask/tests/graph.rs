@@ -81,6 +81,11 @@ fn allocator_reaches_neither_tokio_nor_kube() {
 }
 
 #[test]
+fn wire_reaches_neither_tokio_nor_kube() {
+    assert_eq!(reached("wire", IO), NOTHING);
+}
+
+#[test]
 fn aws_plans_without_tokio_and_kube() {
     assert_eq!(reached("aws", IO), NOTHING);
 }
