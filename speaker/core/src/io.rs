@@ -43,9 +43,9 @@ impl Settings {
             seed,
             port: 7947,
             rejoin_delay: Duration::from_secs(30),
-            probe_period: Duration::from_millis(150),
-            probe_rtt: Duration::from_millis(60),
-            suspicion: Duration::from_millis(200),
+            probe_period: Duration::from_millis(100),
+            probe_rtt: Duration::from_millis(40),
+            suspicion: Duration::from_millis(250),
             wire: wire::Settings::default(),
         }
     }

@@ -3,11 +3,18 @@
 //! * [`Speaker`]: one node's state machine, `handle(Input, now)` and `poll(now)`.
 //! * [`KeyRing`]: the secrets that speakers share.
 
+mod envelope;
+mod handover;
 mod io;
 mod keys;
+mod links;
+mod membership;
+mod message;
+mod objects;
 mod ownership;
 mod score;
 mod speaker;
+mod standing;
 mod words;
 
 pub use io::{Announced, Effect, Figures, Input, Phase, Report, Settings, Unable};

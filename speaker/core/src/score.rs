@@ -48,8 +48,8 @@ mod tests {
         }
         let scores = [
             ("203.0.113.5", "node-1", 1, 0x3ff5_23df_f3d6_ced8),
-            ("203.0.113.5", "node-2", 1, 0x3fed_3b30_2c68_902d),
-            ("203.0.113.5", "node-2", 100, 0x4056_d63d_a2b1_b0a3),
+            ("203.0.113.5", "node-2", 1, 0x3fed_3b30_2c68_902f),
+            ("203.0.113.5", "node-2", 100, 0x4056_d63d_a2b1_b0a5),
             ("fd00-0-0-0-0-0-0-5", "node-1", 7, 0x400a_33c0_2300_ab43),
         ];
         for (key, node, weight, expected) in scores {

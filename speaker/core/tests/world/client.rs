@@ -1,0 +1,147 @@
+//! A client on the same network: asks every 10 ms, and notes who answers and what it hears.
+
+use std::collections::BTreeMap;
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
+use std::time::Duration;
+
+use wire::{Mac, arp, ndp};
+
+use super::{Event, Station, World, ms};
+
+pub const EVERY: Duration = Duration::from_millis(10);
+
+#[derive(Clone, Debug)]
+pub struct Ask {
+    pub at: Duration,
+    pub ip: IpAddr,
+    /// When, and which node.
+    pub answers: Vec<(Duration, usize)>,
+}
+
+pub struct Client {
+    pub mac: Mac,
+    pub group: usize,
+    pub ips: Vec<IpAddr>,
+    pub asks: Vec<Ask>,
+    /// The last ask of each address.
+    open: BTreeMap<IpAddr, usize>,
+    /// What it would send to.
+    pub cache: BTreeMap<IpAddr, usize>,
+    pub until: Duration,
+    v4: Ipv4Addr,
+    v6: Ipv6Addr,
+}
+
+impl Client {
+    pub fn hear(&mut self, bytes: &[u8], now: Duration) {
+        let (ip, mac, is_answer) = if let Some(packet) = arp::Packet::read(bytes) {
+            let is_answer =
+                packet.operation == arp::Operation::Reply && packet.target_mac == self.mac;
+            (IpAddr::V4(packet.sender_ip), packet.sender_mac, is_answer)
+        } else if let Some(message) = ndp::Message::read(bytes) {
+            let ndp::Kind::Advertisement { solicited, .. } = message.kind else {
+                return;
+            };
+            (
+                IpAddr::V6(message.target),
+                message.link_layer.unwrap(),
+                solicited,
+            )
+        } else {
+            return;
+        };
+        let [2, 0, 0, 0, high, low] = mac.0 else {
+            return;
+        };
+        let node = usize::from(u16::from_be_bytes([high, low]));
+        self.cache.insert(ip, node);
+        if is_answer && let Some(ask) = self.open.get(&ip) {
+            // Answers come within a few milliseconds, the next question after ten.
+            self.asks[*ask].answers.push((now, node));
+        }
+    }
+
+    pub fn unanswered(&self, ip: &str, from: Duration, to: Duration) -> Vec<Duration> {
+        (self.asks_of(ip, from, to))
+            .filter(|ask| ask.answers.is_empty())
+            .map(|ask| ask.at)
+            .collect()
+    }
+
+    pub fn asks_of(&self, ip: &str, from: Duration, to: Duration) -> impl Iterator<Item = &Ask> {
+        let ip: IpAddr = ip.parse().unwrap();
+        (self.asks.iter()).filter(move |ask| ask.ip == ip && ask.at >= from && ask.at < to)
+    }
+
+    /// Questions that two nodes answered.
+    pub fn doubled(&self, from: Duration, to: Duration) -> Vec<&Ask> {
+        (self.asks.iter())
+            .filter(|ask| ask.at >= from && ask.at < to)
+            .filter(|ask| {
+                ask.answers
+                    .iter()
+                    .any(|(_, node)| *node != ask.answers[0].1)
+            })
+            .collect()
+    }
+
+    /// From then to the next answer.
+    pub fn outage(&self, ip: &str, from: Duration) -> Option<Duration> {
+        let ask = self
+            .asks_of(ip, from, Duration::MAX)
+            .find(|ask| !ask.answers.is_empty())?;
+        Some(ask.answers[0].0 - from)
+    }
+
+    pub fn answers_from(&self, node: usize, from: Duration, to: Duration) -> usize {
+        let asks = self.asks.iter().flat_map(|ask| &ask.answers);
+        asks.filter(|(at, of)| *of == node && *at >= from && *at < to)
+            .count()
+    }
+}
+
+impl World {
+    /// A client that asks for these from now on.
+    pub fn client(&mut self, group: usize, ips: &[&str]) -> usize {
+        let number = self.clients.len();
+        let low = u8::try_from(200 + number).unwrap();
+        self.clients.push(Client {
+            mac: Mac([6, 0, 0, 0, 0, low]),
+            group,
+            ips: ips.iter().map(|ip| ip.parse().unwrap()).collect(),
+            asks: Vec::new(),
+            open: BTreeMap::new(),
+            cache: BTreeMap::new(),
+            until: Duration::MAX,
+            v4: Ipv4Addr::new(203, 0, 113, low),
+            v6: Ipv6Addr::new(0x2001, 0xdb8, 0, 0, 0, 0, 1, u16::from(low)),
+        });
+        self.push(self.now + ms(1), Event::Ask(number));
+        number
+    }
+
+    pub(super) fn ask(&mut self, number: usize) {
+        let now = self.now;
+        let client = &mut self.clients[number];
+        if now > client.until {
+            return;
+        }
+        let mut frames = Vec::new();
+        for ip in client.ips.clone() {
+            client.open.insert(ip, client.asks.len());
+            client.asks.push(Ask {
+                at: now,
+                ip,
+                answers: Vec::new(),
+            });
+            frames.push(match ip {
+                IpAddr::V4(ip) => arp::Packet::request(client.mac, client.v4, ip).write(),
+                IpAddr::V6(ip) => ndp::Message::solicitation(client.mac, client.v6, ip).write(),
+            });
+        }
+        for frame in frames {
+            self.frame(Station::Client(number), frame);
+        }
+        self.push(now + EVERY, Event::Ask(number));
+    }
+}
