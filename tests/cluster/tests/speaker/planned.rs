@@ -5,7 +5,7 @@ use std::{thread, time::Duration};
 use serde_json::json;
 
 use super::{
-    town::{NAMESPACE, Town},
+    town::Town,
     watch::{Record, now},
 };
 
@@ -62,10 +62,7 @@ pub(crate) fn an_update_of_the_speakers_loses_no_request(town: &mut Town) {
     let loads: Vec<_> = addresses.iter().map(|ip| town.load(ip)).collect();
     let watch = town.watch(&addresses);
     let from = now();
-    let speakers = "daemonset/portolan-speaker";
-    town.kubectl(&["-n", NAMESPACE, "rollout", "restart", speakers]);
-    let status = ["rollout", "status", speakers, "--timeout=120s"];
-    town.kubectl(&[&["-n", NAMESPACE][..], &status].concat());
+    town.roll_out();
     thread::sleep(Duration::from_millis(300));
     let record = watch.end();
     assert_never_silent(&record, &addresses, from, now() - 300.0);

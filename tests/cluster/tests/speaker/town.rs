@@ -111,7 +111,7 @@ impl Town {
     }
 
     /// Mends what a sentence before has left broken; waits until every speaker takes part again.
-    fn put_in_order(&mut self) {
+    pub(crate) fn put_in_order(&mut self) {
         let heal = || -> anyhow::Result<()> {
             self.lab.heal()?;
             for node in NODES {
@@ -265,6 +265,14 @@ impl Town {
     /// The other nodes.
     pub(crate) fn others(&self, node: &str) -> Vec<&'static str> {
         NODES.into_iter().filter(|other| *other != node).collect()
+    }
+
+    /// Updates the speakers, one node after the other, as `kubectl rollout restart` does.
+    pub(crate) fn roll_out(&self) {
+        let speakers = "daemonset/portolan-speaker";
+        self.kubectl(&["-n", NAMESPACE, "rollout", "restart", speakers]);
+        let status = ["rollout", "status", speakers, "--timeout=120s"];
+        self.kubectl(&[&["-n", NAMESPACE][..], &status].concat());
     }
 
     /// Asks the Service again and again until the returned value is told to end.
