@@ -273,6 +273,7 @@ impl Responder {
         loop {
             while let Some(next) = self.announcements.pop_front() {
                 let Some(mac) = self.voice(next.ip, next.link, now) else {
+                    self.begin_anew(next.ip, now);
                     continue;
                 };
                 if next.completes
@@ -286,6 +287,19 @@ impl Responder {
                 return Some(Frame { link, bytes });
             }
             self.begin_round(now)?;
+        }
+    }
+
+    /// A frame of a round could not be handed out: until a whole round was, the address counts as not
+    /// announced, so the next must not wait.
+    fn begin_anew(&mut self, ip: IpAddr, now: Duration) {
+        let Some(owned) = self.owned.get_mut(&ip) else {
+            return;
+        };
+        if !owned.announced {
+            self.announcements.retain(|waiting| waiting.ip != ip);
+            owned.restart(now);
+            owned.reschedule(ip, &self.links, &mut self.schedule);
         }
     }
 

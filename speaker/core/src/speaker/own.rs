@@ -219,13 +219,18 @@ impl Speaker {
     /// answered for until that one's owner has it.
     fn release(&mut self, places: &[Place], now: Now) {
         for (ip, links) in places {
-            let next = self.objects.with(*ip);
-            let next = next.filter(|key| self.holdings.get(*key).is_none());
-            if let Some(key) = next
-                && self.table.owner(key).is_some()
+            if let Some(key) = self.objects.with(*ip)
+                && let Some(owner) = self.table.owner(key)
                 && !self.is_asleep()
             {
-                (self.holdings).place(key, vec![(*ip, links.clone())], now.wall);
+                if *owner != self.settings.node && !self.holdings.owns(key) {
+                    // Others of its addresses may have come this way before.
+                    let held = self.holdings.get(key).map(|of| of.places.clone());
+                    let mut places = held.unwrap_or_default();
+                    places.retain(|(other, _)| other != ip);
+                    places.push((*ip, links.clone()));
+                    self.holdings.place(key, places, now.wall);
+                }
                 self.decide(key, now);
             }
             self.answer(*ip, now);

@@ -183,6 +183,28 @@ fn it_has_announced_once_every_frame_of_the_first_round_was_handed_out() {
 }
 
 #[test]
+fn a_first_round_that_was_cut_short_is_made_again_at_once() {
+    let later = START + ms(20);
+    let rows: [fn(&mut Responder); 3] = [
+        |responder| responder.own(V4.into(), &[ETH0], START),
+        |responder| responder.set_links(&both_links()[..1]),
+        |responder| {
+            responder.hold(V4.into(), START + ms(20));
+            assert_eq!(drain(responder, START), []);
+        },
+    ];
+    for cut in rows {
+        let mut responder = idle();
+        responder.own(V4.into(), &[ETH0, ETH1], START);
+        // The first of four frames.
+        assert!(responder.poll(START).is_some());
+        cut(&mut responder);
+        drain(&mut responder, later);
+        assert!(responder.has_announced(V4.into()));
+    }
+}
+
+#[test]
 fn owning_again_with_the_same_links_begins_nothing() {
     let mut responder = owner();
     responder.own(V4.into(), &[ETH0], START);
