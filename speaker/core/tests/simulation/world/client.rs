@@ -8,32 +8,32 @@ use wire::{Mac, arp, ndp};
 
 use super::{Event, Station, World, ms};
 
-pub const EVERY: Duration = Duration::from_millis(10);
+pub(crate) const EVERY: Duration = Duration::from_millis(10);
 
 #[derive(Clone, Debug)]
-pub struct Ask {
-    pub at: Duration,
-    pub ip: IpAddr,
+pub(crate) struct Ask {
+    pub(crate) at: Duration,
+    pub(crate) ip: IpAddr,
     /// When, and which node.
-    pub answers: Vec<(Duration, usize)>,
+    pub(crate) answers: Vec<(Duration, usize)>,
 }
 
-pub struct Client {
-    pub mac: Mac,
-    pub group: usize,
-    pub ips: Vec<IpAddr>,
-    pub asks: Vec<Ask>,
+pub(crate) struct Client {
+    pub(crate) mac: Mac,
+    pub(crate) group: usize,
+    pub(crate) ips: Vec<IpAddr>,
+    pub(crate) asks: Vec<Ask>,
     /// The last ask of each address.
     open: BTreeMap<IpAddr, usize>,
     /// What it would send to.
-    pub cache: BTreeMap<IpAddr, usize>,
-    pub until: Duration,
+    pub(crate) cache: BTreeMap<IpAddr, usize>,
+    pub(crate) until: Duration,
     v4: Ipv4Addr,
     v6: Ipv6Addr,
 }
 
 impl Client {
-    pub fn hear(&mut self, bytes: &[u8], now: Duration) {
+    pub(crate) fn hear(&mut self, bytes: &[u8], now: Duration) {
         let (ip, mac, is_answer) = if let Some(packet) = arp::Packet::read(bytes) {
             let is_answer =
                 packet.operation == arp::Operation::Reply && packet.target_mac == self.mac;
@@ -61,20 +61,25 @@ impl Client {
         }
     }
 
-    pub fn unanswered(&self, ip: &str, from: Duration, to: Duration) -> Vec<Duration> {
+    pub(crate) fn unanswered(&self, ip: &str, from: Duration, to: Duration) -> Vec<Duration> {
         (self.asks_of(ip, from, to))
             .filter(|ask| ask.answers.is_empty())
             .map(|ask| ask.at)
             .collect()
     }
 
-    pub fn asks_of(&self, ip: &str, from: Duration, to: Duration) -> impl Iterator<Item = &Ask> {
+    pub(crate) fn asks_of(
+        &self,
+        ip: &str,
+        from: Duration,
+        to: Duration,
+    ) -> impl Iterator<Item = &Ask> {
         let ip: IpAddr = ip.parse().unwrap();
         (self.asks.iter()).filter(move |ask| ask.ip == ip && ask.at >= from && ask.at < to)
     }
 
     /// Questions that two nodes answered.
-    pub fn doubled(&self, from: Duration, to: Duration) -> Vec<&Ask> {
+    pub(crate) fn doubled(&self, from: Duration, to: Duration) -> Vec<&Ask> {
         (self.asks.iter())
             .filter(|ask| ask.at >= from && ask.at < to)
             .filter(|ask| {
@@ -86,14 +91,14 @@ impl Client {
     }
 
     /// From then to the next answer.
-    pub fn outage(&self, ip: &str, from: Duration) -> Option<Duration> {
+    pub(crate) fn outage(&self, ip: &str, from: Duration) -> Option<Duration> {
         let ask = self
             .asks_of(ip, from, Duration::MAX)
             .find(|ask| !ask.answers.is_empty())?;
         Some(ask.answers[0].0 - from)
     }
 
-    pub fn answers_from(&self, node: usize, from: Duration, to: Duration) -> usize {
+    pub(crate) fn answers_from(&self, node: usize, from: Duration, to: Duration) -> usize {
         let asks = self.asks.iter().flat_map(|ask| &ask.answers);
         asks.filter(|(at, of)| *of == node && *at >= from && *at < to)
             .count()
@@ -102,7 +107,7 @@ impl Client {
 
 impl World {
     /// A client that asks for these from now on.
-    pub fn client(&mut self, group: usize, ips: &[&str]) -> usize {
+    pub(crate) fn client(&mut self, group: usize, ips: &[&str]) -> usize {
         let number = self.clients.len();
         let low = u8::try_from(200 + number).unwrap();
         self.clients.push(Client {

@@ -1,16 +1,8 @@
 //! Cold starts, joins, losses, clocks, keys, and what it costs.
-#![allow(
-    clippy::unwrap_used,
-    clippy::indexing_slicing,
-    reason = "test code: a broken assumption must end the test"
-)]
-
-mod world;
-
 use std::time::Duration;
 
+use crate::world::{World, ms, secs};
 use speaker_core::{Input, Key, KeyRing, Phase};
-use world::{World, ms, secs};
 
 const IPS: [&str; 4] = ["203.0.113.1", "203.0.113.2", "2001:db8::1", "2001:db8::2"];
 
@@ -123,7 +115,10 @@ fn a_clock_that_was_set_back_keeps_nobody_out() {
     let now = world.now();
     world.nodes[1].start(now, 1_000, 5, secs(30));
     let process = world.nodes[1].process;
-    world.push(world.now + ms(10), world::Event::List { node: 1, process });
+    world.push(
+        world.now + ms(10),
+        crate::world::Event::List { node: 1, process },
+    );
     world.run(secs(5));
     world.assert_converged();
     assert_eq!(world.figures(1).peers, 2);
@@ -226,7 +221,7 @@ fn what_peers_say_to_each_other_when_nothing_happens_is_little() {
     for nodes in [3, 20] {
         let mut world = World::settled(1, nodes, &IPS);
         world.run(secs(30));
-        world.counts = world::Counts::default();
+        world.counts = crate::world::Counts::default();
         world.run(secs(10));
         let rate = world.counts.datagrams as f64 / 10.0 / nodes as f64;
         let size = world.counts.bytes as f64 / world.counts.datagrams as f64;

@@ -9,32 +9,32 @@ use wire::Mac;
 
 use super::{Event, weight};
 
-pub struct Node {
-    pub name: Arc<str>,
-    pub number: usize,
-    pub mac: Mac,
-    pub group: usize,
-    pub speaker: Option<Speaker>,
-    pub process: u32,
-    pub is_stopped: bool,
-    pub inbox: Vec<Event>,
-    pub wake: Option<Duration>,
-    pub is_listening: bool,
-    pub report: Option<Report>,
-    pub has_link: bool,
+pub(crate) struct Node {
+    pub(crate) name: Arc<str>,
+    pub(crate) number: usize,
+    pub(crate) mac: Mac,
+    pub(crate) group: usize,
+    pub(crate) speaker: Option<Speaker>,
+    pub(crate) process: u32,
+    pub(crate) is_stopped: bool,
+    pub(crate) inbox: Vec<Event>,
+    pub(crate) wake: Option<Duration>,
+    pub(crate) is_listening: bool,
+    pub(crate) report: Option<Report>,
+    pub(crate) has_link: bool,
     /// Of the watch: events arrive up to this late, in milliseconds.
-    pub lag: Option<u64>,
-    pub is_watching: bool,
-    pub is_stuck: bool,
-    pub is_list_broken: bool,
-    pub sent: usize,
-    pub watched_at: Duration,
-    pub relists: u32,
-    pub restart_after: Option<Duration>,
+    pub(crate) lag: Option<u64>,
+    pub(crate) is_watching: bool,
+    pub(crate) is_stuck: bool,
+    pub(crate) is_list_broken: bool,
+    pub(crate) sent: usize,
+    pub(crate) watched_at: Duration,
+    pub(crate) relists: u32,
+    pub(crate) restart_after: Option<Duration>,
 }
 
 impl Node {
-    pub fn new(number: usize) -> Self {
+    pub(crate) fn new(number: usize) -> Self {
         let [_, _, high, low] = u32::try_from(number).unwrap().to_be_bytes();
         Self {
             name: format!("node-{number}").into(),
@@ -60,16 +60,16 @@ impl Node {
         }
     }
 
-    pub fn ip(&self) -> IpAddr {
+    pub(crate) fn ip(&self) -> IpAddr {
         let [_, _, high, low] = u32::try_from(self.number + 1).unwrap().to_be_bytes();
         IpAddr::V4(Ipv4Addr::new(10, 0, high, low))
     }
 
-    pub fn addr(&self) -> SocketAddr {
+    pub(crate) fn addr(&self) -> SocketAddr {
         SocketAddr::new(self.ip(), 7947)
     }
 
-    pub fn peer(&self) -> Peer {
+    pub(crate) fn peer(&self) -> Peer {
         Peer {
             addresses: vec![self.ip()],
             pools: vec![weight("lan", 1)],
@@ -78,7 +78,7 @@ impl Node {
         }
     }
 
-    pub fn links(&self) -> Vec<Link> {
+    pub(crate) fn links(&self) -> Vec<Link> {
         let prefixes = ["203.0.113.0/24", "198.18.0.0/15", "2001:db8::/64"];
         let link = Link {
             index: 1,
@@ -99,7 +99,7 @@ impl Node {
         }
     }
 
-    pub fn start(&mut self, now: Now, boot: u64, seed: u64, rejoin_delay: Duration) {
+    pub(crate) fn start(&mut self, now: Now, boot: u64, seed: u64, rejoin_delay: Duration) {
         let mut bytes = [0; 32];
         bytes[..8].copy_from_slice(&seed.to_le_bytes());
         let mut settings = Settings::new(self.name.clone(), boot, bytes);
@@ -114,7 +114,7 @@ impl Node {
         self.report = None;
     }
 
-    pub fn kill(&mut self) {
+    pub(crate) fn kill(&mut self) {
         self.speaker = None;
         self.process += 1;
         self.is_stopped = false;

@@ -1,15 +1,7 @@
 //! Anything in any order. Afterwards, when the network is one and quiet: exactly one node answers
 //! for every address that has a candidate, all agree, and it is the function's answer.
-#![allow(
-    clippy::unwrap_used,
-    clippy::indexing_slicing,
-    reason = "test code: a broken assumption must end the test"
-)]
-
-mod world;
-
+use crate::world::{Change, World, ms, secs};
 use speaker_core::Input;
-use world::{Change, World, ms, secs};
 
 const IPS: [&str; 8] = [
     "203.0.113.1",

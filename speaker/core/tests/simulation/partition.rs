@@ -1,15 +1,7 @@
 //! The network splits and heals; nodes are stopped and resumed; links flap.
-#![allow(
-    clippy::unwrap_used,
-    clippy::indexing_slicing,
-    reason = "test code: a broken assumption must end the test"
-)]
-
-mod world;
-
 use std::time::Duration;
 
-use world::{World, ms, secs};
+use crate::world::{World, ms, secs};
 
 const IPS: [&str; 6] = [
     "203.0.113.1",
@@ -267,7 +259,7 @@ fn a_foreign_machine_that_has_an_address_is_told_and_the_address_is_answered_on(
                 std::net::IpAddr::V4(ip) => wire::arp::Packet::announcement(mac, ip).write(),
                 std::net::IpAddr::V6(ip) => wire::ndp::Message::announcement(mac, ip).write(),
             };
-            world.frame(world::Station::Client(client), bytes);
+            world.frame(crate::world::Station::Client(client), bytes);
         };
         let at = world.now;
         for _ in 0..20 {

@@ -10,8 +10,8 @@
     reason = "test code: a broken assumption must end the test; not every suite uses everything"
 )]
 
-pub mod client;
-pub mod node;
+pub(crate) mod client;
+pub(crate) mod node;
 
 use std::cmp::Reverse;
 use std::collections::{BTreeMap, BinaryHeap};
@@ -24,28 +24,28 @@ use speaker_core::{
 };
 use wire::Mac;
 
-pub use client::{Ask, Client};
-pub use node::Node;
+pub(crate) use client::Client;
+pub(crate) use node::Node;
 
-pub fn ms(millis: u64) -> Duration {
+pub(crate) fn ms(millis: u64) -> Duration {
     Duration::from_millis(millis)
 }
 
-pub fn secs(secs: u64) -> Duration {
+pub(crate) fn secs(secs: u64) -> Duration {
     Duration::from_secs(secs)
 }
 
-pub const EPOCH: i64 = 1_800_000_000;
+pub(crate) const EPOCH: i64 = 1_800_000_000;
 
 /// An object as it was written.
 #[derive(Clone, Debug)]
-pub enum Change {
+pub(crate) enum Change {
     Announcement(Arc<str>, Option<Announcement>),
     Peer(Arc<str>, Option<Peer>),
 }
 
 #[derive(Clone, Debug)]
-pub enum Event {
+pub(crate) enum Event {
     Wake(usize),
     Datagram {
         to: usize,
@@ -70,7 +70,7 @@ pub enum Event {
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Station {
+pub(crate) enum Station {
     Node(usize),
     Client(usize),
 }
@@ -95,35 +95,35 @@ impl Ord for Due {
 }
 
 #[derive(Clone, Copy, Debug, Default)]
-pub struct Counts {
-    pub datagrams: u64,
-    pub bytes: u64,
-    pub largest: usize,
-    pub frames: u64,
+pub(crate) struct Counts {
+    pub(crate) datagrams: u64,
+    pub(crate) bytes: u64,
+    pub(crate) largest: usize,
+    pub(crate) frames: u64,
 }
 
-pub struct World {
-    pub now: Duration,
-    pub rng: fastrand::Rng,
-    pub nodes: Vec<Node>,
-    pub clients: Vec<Client>,
-    pub loss: f64,
+pub(crate) struct World {
+    pub(crate) now: Duration,
+    pub(crate) rng: fastrand::Rng,
+    pub(crate) nodes: Vec<Node>,
+    pub(crate) clients: Vec<Client>,
+    pub(crate) loss: f64,
     /// Microseconds.
-    pub delay: std::ops::Range<u64>,
-    pub rejoin_delay: Duration,
-    pub max_lag: u64,
-    pub is_api_up: bool,
-    pub log: Vec<(u64, Change)>,
-    pub current: BTreeMap<(bool, Arc<str>), (u64, Change)>,
-    pub version: u64,
-    pub counts: Counts,
+    pub(crate) delay: std::ops::Range<u64>,
+    pub(crate) rejoin_delay: Duration,
+    pub(crate) max_lag: u64,
+    pub(crate) is_api_up: bool,
+    pub(crate) log: Vec<(u64, Change)>,
+    pub(crate) current: BTreeMap<(bool, Arc<str>), (u64, Change)>,
+    pub(crate) version: u64,
+    pub(crate) counts: Counts,
     queue: BinaryHeap<Reverse<Due>>,
     number: u64,
 }
 
 impl World {
     /// Nodes that are known and not started.
-    pub fn new(seed: u64, nodes: usize) -> Self {
+    pub(crate) fn new(seed: u64, nodes: usize) -> Self {
         let mut world = Self {
             now: secs(10),
             rng: fastrand::Rng::with_seed(seed),
@@ -151,7 +151,7 @@ impl World {
     }
 
     /// Nodes that have settled together.
-    pub fn settled(seed: u64, nodes: usize, ips: &[&str]) -> Self {
+    pub(crate) fn settled(seed: u64, nodes: usize, ips: &[&str]) -> Self {
         let mut world = Self::new(seed, nodes);
         for ip in ips {
             world.announce(ip, None);
@@ -164,25 +164,25 @@ impl World {
         world
     }
 
-    pub fn now(&self) -> Now {
+    pub(crate) fn now(&self) -> Now {
         Now {
             mono: self.now,
             wall: EPOCH + i64::try_from(self.now.as_secs()).unwrap(),
         }
     }
 
-    pub fn push(&mut self, at: Duration, event: Event) {
+    pub(crate) fn push(&mut self, at: Duration, event: Event) {
         self.number += 1;
         self.queue.push(Reverse(Due(at, self.number, event)));
     }
 
     // --- objects ---
 
-    pub fn announce(&mut self, ip: &str, nodes: Option<&[usize]>) {
+    pub(crate) fn announce(&mut self, ip: &str, nodes: Option<&[usize]>) {
         self.announce_group(ip, &[ip], nodes);
     }
 
-    pub fn announce_group(&mut self, name: &str, ips: &[&str], nodes: Option<&[usize]>) {
+    pub(crate) fn announce_group(&mut self, name: &str, ips: &[&str], nodes: Option<&[usize]>) {
         let names = nodes.map(|nodes| nodes.iter().map(|n| self.nodes[*n].name.clone()).collect());
         let spec = Announcement {
             addresses: (ips.iter())
@@ -198,7 +198,7 @@ impl World {
         self.write(Change::Announcement(name.into(), Some(spec)));
     }
 
-    pub fn write_peer(&mut self, node: usize, change: impl FnOnce(&mut Peer)) {
+    pub(crate) fn write_peer(&mut self, node: usize, change: impl FnOnce(&mut Peer)) {
         let name = self.nodes[node].name.clone();
         let Some((_, Change::Peer(_, Some(peer)))) = self.current.get(&(true, name.clone())) else {
             panic!("no such node");
@@ -208,7 +208,7 @@ impl World {
         self.write(Change::Peer(name, Some(peer)));
     }
 
-    pub fn write(&mut self, change: Change) {
+    pub(crate) fn write(&mut self, change: Change) {
         self.version += 1;
         let (key, is_gone) = match &change {
             Change::Announcement(name, spec) => ((false, name.clone()), spec.is_none()),
@@ -249,7 +249,7 @@ impl World {
         self.nodes[node].sent = self.log.len();
     }
 
-    pub fn set_api(&mut self, is_up: bool) {
+    pub(crate) fn set_api(&mut self, is_up: bool) {
         self.is_api_up = is_up;
         if is_up {
             for node in 0..self.nodes.len() {
@@ -264,7 +264,7 @@ impl World {
 
     // --- processes ---
 
-    pub fn start(&mut self, node: usize) {
+    pub(crate) fn start(&mut self, node: usize) {
         let (now, delay, seed) = (self.now(), self.rejoin_delay, self.rng.u64(..));
         let boot = u64::try_from(EPOCH).unwrap() * 1_000_000_000
             + u64::try_from(self.now.as_nanos()).unwrap();
@@ -277,15 +277,15 @@ impl World {
         self.drain(node);
     }
 
-    pub fn kill(&mut self, node: usize) {
+    pub(crate) fn kill(&mut self, node: usize) {
         self.nodes[node].kill();
     }
 
-    pub fn stop(&mut self, node: usize) {
+    pub(crate) fn stop(&mut self, node: usize) {
         self.nodes[node].is_stopped = true;
     }
 
-    pub fn resume(&mut self, node: usize) {
+    pub(crate) fn resume(&mut self, node: usize) {
         self.nodes[node].is_stopped = false;
         let inbox = std::mem::take(&mut self.nodes[node].inbox);
         for event in inbox {
@@ -294,12 +294,12 @@ impl World {
         self.wake(node);
     }
 
-    pub fn leave(&mut self, node: usize) {
+    pub(crate) fn leave(&mut self, node: usize) {
         self.input(node, Input::Leave);
     }
 
     /// Each node is put into a group; who is in another one is not reached.
-    pub fn split(&mut self, groups: &[&[usize]]) {
+    pub(crate) fn split(&mut self, groups: &[&[usize]]) {
         for (group, members) in groups.iter().enumerate() {
             for node in *members {
                 self.nodes[*node].group = group;
@@ -307,14 +307,14 @@ impl World {
         }
     }
 
-    pub fn heal(&mut self) {
+    pub(crate) fn heal(&mut self) {
         self.nodes.iter_mut().for_each(|node| node.group = 0);
         self.clients.iter_mut().for_each(|client| client.group = 0);
     }
 
     // --- time ---
 
-    pub fn run(&mut self, duration: Duration) {
+    pub(crate) fn run(&mut self, duration: Duration) {
         let end = self.now + duration;
         while let Some(Reverse(due)) = self.queue.peek()
             && due.0 <= end
@@ -446,7 +446,7 @@ impl World {
         }
     }
 
-    pub fn input(&mut self, node: usize, input: Input<'_>) {
+    pub(crate) fn input(&mut self, node: usize, input: Input<'_>) {
         let now = self.now();
         if let Some(speaker) = &mut self.nodes[node].speaker {
             speaker.handle(input, now);
@@ -527,7 +527,7 @@ impl World {
         }
     }
 
-    pub fn frame(&mut self, from: Station, bytes: Vec<u8>) {
+    pub(crate) fn frame(&mut self, from: Station, bytes: Vec<u8>) {
         self.counts.frames += 1;
         let group = self.group_of(from);
         let to = Mac(bytes[..6].try_into().unwrap());
@@ -559,12 +559,12 @@ impl World {
 
     // --- what is seen ---
 
-    pub fn figures(&self, node: usize) -> Figures {
+    pub(crate) fn figures(&self, node: usize) -> Figures {
         self.nodes[node].speaker.as_ref().unwrap().figures()
     }
 
     /// The addresses that a node answers for, by its own report of now.
-    pub fn owned(&self, node: usize) -> Vec<IpAddr> {
+    pub(crate) fn owned(&self, node: usize) -> Vec<IpAddr> {
         let at = &self.nodes[node];
         match (&at.report, &at.speaker) {
             (Some(report), Some(_)) => report.announced.iter().map(|row| row.ip).collect(),
@@ -572,7 +572,7 @@ impl World {
         }
     }
 
-    pub fn owners(&self, ip: &str) -> Vec<usize> {
+    pub(crate) fn owners(&self, ip: &str) -> Vec<usize> {
         let ip: IpAddr = ip.parse().unwrap();
         (0..self.nodes.len())
             .filter(|node| self.owned(*node).contains(&ip))
@@ -580,7 +580,7 @@ impl World {
     }
 
     /// The function's answer, computed here anew from what is true.
-    pub fn rightful(&self, key: &str, spec: &Announcement) -> Option<usize> {
+    pub(crate) fn rightful(&self, key: &str, spec: &Announcement) -> Option<usize> {
         let mut best: Option<(u8, f64, usize)> = None;
         for (number, node) in self.nodes.iter().enumerate() {
             let Some(speaker) = &node.speaker else {
@@ -623,13 +623,13 @@ impl World {
     }
 
     /// Everybody agrees, and it is the function's answer.
-    pub fn assert_converged(&self) {
+    pub(crate) fn assert_converged(&self) {
         if let Err(why) = self.check_converged() {
             panic!("at {:?}: {why}", self.now);
         }
     }
 
-    pub fn check_converged(&self) -> Result<(), String> {
+    pub(crate) fn check_converged(&self) -> Result<(), String> {
         let mut wanted: Vec<Vec<IpAddr>> = vec![Vec::new(); self.nodes.len()];
         for ((is_peer, name), (_, change)) in &self.current {
             if let (false, Change::Announcement(_, Some(spec))) = (is_peer, change)
@@ -652,7 +652,7 @@ impl World {
     }
 }
 
-pub fn weight(name: &str, weight: u8) -> PoolWeight {
+pub(crate) fn weight(name: &str, weight: u8) -> PoolWeight {
     PoolWeight {
         name: name.into(),
         weight,

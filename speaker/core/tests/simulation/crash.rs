@@ -1,15 +1,7 @@
 //! A node dies: how long its addresses are not answered.
-#![allow(
-    clippy::unwrap_used,
-    clippy::indexing_slicing,
-    reason = "test code: a broken assumption must end the test"
-)]
-
-mod world;
-
 use std::time::Duration;
 
-use world::{World, ms, secs};
+use crate::world::{World, ms, secs};
 
 const IPS: [&str; 6] = [
     "203.0.113.1",

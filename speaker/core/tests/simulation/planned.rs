@@ -1,17 +1,8 @@
 //! Moves that somebody wants: nothing is lost, and at every instant somebody answers.
-#![allow(
-    clippy::unwrap_used,
-    clippy::indexing_slicing,
-    clippy::panic,
-    reason = "test code: a broken assumption must end the test"
-)]
-
-mod world;
-
 use std::time::Duration;
 
+use crate::world::{Change, World, ms, secs};
 use speaker_core::{Input, Phase};
-use world::{Change, World, ms, secs};
 
 const IPS: [&str; 6] = [
     "203.0.113.1",
