@@ -10,8 +10,9 @@ use crds::SpeakerStatus;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::{ObjectMeta, OwnerReference};
 use kube::{
     Api, Client,
-    api::{Patch, PatchParams},
+    api::{Patch, PatchParams, TypeMeta},
 };
+use serde::Serialize;
 use speaker_core::Report;
 use tokio::{
     sync::watch,
@@ -43,6 +44,15 @@ pub(crate) struct Status {
 
 /// What is written: small, where the object is not.
 type Told = (Owner, Arc<Report>);
+
+/// The object as it is applied.
+#[derive(Debug, Serialize)]
+struct Object {
+    #[serde(flatten)]
+    types: TypeMeta,
+    metadata: ObjectMeta,
+    spec: text::Spec,
+}
 
 impl Status {
     /// Writes until there will be no more reports; then says that nothing is announced, once.
@@ -105,8 +115,9 @@ impl Status {
         Some((self.owner.borrow().clone()?, report))
     }
 
-    fn object(&self, (owner, report): &Told) -> SpeakerStatus {
-        SpeakerStatus {
+    fn object(&self, (owner, report): &Told) -> Object {
+        Object {
+            types: TypeMeta::resource::<SpeakerStatus>(),
             metadata: ObjectMeta {
                 name: Some(self.node.to_string()),
                 owner_references: Some(vec![OwnerReference {

@@ -1,0 +1,194 @@
+//! Speakers of real processes in network namespaces, before an embedded API server.
+#![allow(
+    missing_docs,
+    unreachable_pub,
+    clippy::unwrap_used,
+    clippy::panic,
+    clippy::indexing_slicing,
+    reason = "test code: a broken assumption must end the test"
+)]
+
+#[path = "town/mod.rs"]
+mod town;
+
+/// Needs root and network namespaces, as the lab of a real Kubernetes does.
+mod lab {
+    use serde_json::Value;
+
+    use crate::town::{Town, interface_again, name};
+
+    const V4: &str = "10.77.0.200";
+    const V6: &str = "fd77::200";
+
+    fn summary(lines: &[Value], ip: &str) -> Value {
+        lines.last().unwrap()["summary"][ip].clone()
+    }
+
+    /// The only node that says that it announces the address, once there is one.
+    fn owner(town: &Town, ip: &str) -> usize {
+        town.wait(&format!("an owner of {ip}"), |town| {
+            town.announcers(ip).len() == 1
+        });
+        town.announcers(ip)[0]
+    }
+
+    fn figure(town: &Town, node: usize, name: &str) -> f64 {
+        let page = town.get(node, "/metrics");
+        let line = page.lines().find(|line| {
+            line.strip_prefix(name)
+                .is_some_and(|rest| rest.starts_with(' '))
+        });
+        let value = line
+            .and_then(|line| line.split(' ').nth(1))
+            .unwrap_or("nan");
+        value.parse().unwrap()
+    }
+
+    #[test]
+    #[ignore = "makes network namespaces: cargo xtask test"]
+    fn one_node_answers_and_when_it_is_killed_another_does() {
+        let mut town = Town::new(3);
+        town.start_all();
+        town.announce(&[V4, V6]);
+        let first = owner(&town, V4);
+        assert_eq!(town.announcers(V6), [first]);
+        let asking = town.ask(&[], &[V4, V6]);
+        town.wait("answers to be counted", |town| {
+            figure(town, first, "portolan_speaker_requests_answered_total") > 20.0
+        });
+        asking.mark("kill");
+        town.kill(first);
+        town.wait("another owner", |town| {
+            town.announcers(V4).iter().any(|node| *node != first)
+        });
+        std::thread::sleep(std::time::Duration::from_millis(300));
+        let lines = asking.end();
+        for ip in [V4, V6] {
+            let seen = summary(&lines, ip);
+            assert_eq!(
+                seen["macs"].as_object().unwrap().len(),
+                2,
+                "{seen}\n{}",
+                town.logs()
+            );
+            let silence = seen["longest_silence_ms"].as_f64().unwrap();
+            println!("{ip}: silent for {silence} ms");
+            assert!(silence < 3000.0, "{seen}\n{}", town.logs());
+        }
+        // It says nothing any more about what it announced; its successor does.
+        town.start(first);
+        town.wait("a status without it", |town| town.announcers(V4) != [first]);
+    }
+
+    #[test]
+    #[ignore = "makes network namespaces: cargo xtask test"]
+    fn a_node_that_is_told_to_end_hands_over_without_a_gap_and_empties_its_status() {
+        let mut town = Town::new(3);
+        town.start_all();
+        town.announce(&[V4, V6]);
+        let first = owner(&town, V4);
+        let asking = town.ask(&[], &[V4, V6]);
+        town.wait("answers to be counted", |town| {
+            figure(town, first, "portolan_speaker_requests_answered_total") > 20.0
+        });
+        asking.mark("terminate");
+        town.terminate(first);
+        let status = town.status(first);
+        assert_eq!(
+            status,
+            crds::SpeakerStatusSpec::default(),
+            "{}",
+            town.logs()
+        );
+        let second = owner(&town, V4);
+        assert_ne!(first, second);
+        let lines = asking.end();
+        for ip in [V4, V6] {
+            let seen = summary(&lines, ip);
+            let silence = seen["longest_silence_ms"].as_f64().unwrap();
+            println!("{ip}: silent for {silence} ms: {seen}");
+            let (asked, answered) = (seen["asked"].as_u64(), seen["answered"].as_u64());
+            // The last question may have been asked just now.
+            assert!(
+                answered.unwrap() + 1 >= asked.unwrap(),
+                "{seen}\n{}",
+                town.logs()
+            );
+        }
+    }
+
+    #[test]
+    #[ignore = "makes network namespaces: cargo xtask test"]
+    fn without_the_api_server_addresses_fail_over_and_its_return_is_noticed_within_two_seconds() {
+        let mut town = Town::new(3);
+        town.start_all();
+        town.announce(&[V4]);
+        let first = owner(&town, V4);
+        town.cut_api();
+        let asking = town.ask(&[], &[V4]);
+        std::thread::sleep(std::time::Duration::from_secs(3));
+        asking.mark("kill");
+        town.kill(first);
+        std::thread::sleep(std::time::Duration::from_secs(3));
+        let seen = summary(&asking.end(), V4);
+        assert_eq!(
+            seen["macs"].as_object().unwrap().len(),
+            2,
+            "{seen}\n{}",
+            town.logs()
+        );
+        assert!(
+            seen["longest_silence_ms"].as_f64().unwrap() < 3000.0,
+            "{seen}"
+        );
+        town.announce(&["10.77.0.201"]);
+        let asking = town.ask(&["--quiet"], &["10.77.0.201"]);
+        town.serve();
+        let start = std::time::Instant::now();
+        std::thread::sleep(std::time::Duration::from_secs(2));
+        let lines = asking.end();
+        println!("{lines:?}");
+        assert!(start.elapsed().as_secs() < 4);
+        let seen = summary(&lines, "10.77.0.201");
+        assert!(
+            seen["answered"].as_u64().unwrap() > 0,
+            "{seen}\n{}",
+            town.logs()
+        );
+        owner(&town, "10.77.0.201");
+    }
+
+    #[test]
+    #[ignore = "makes network namespaces: cargo xtask test"]
+    fn an_interface_that_is_gone_and_comes_back_is_answered_on_again() {
+        let mut town = Town::new(1);
+        town.start_all();
+        town.announce(&[V4, V6]);
+        owner(&town, V4);
+        let gone = format!("ip -n {} link del eth0", name(0));
+        let renamed = format!(
+            "ip -n {0} link set eth0 down; ip -n {0} link set eth0 name uplink0; ip -n {0} link set uplink0 up",
+            name(0)
+        );
+        town.script(&gone);
+        town.wait("the status to say that nothing is announced", |town| {
+            town.announcers(V4).is_empty()
+        });
+        for script in [&interface_again(0), &renamed] {
+            town.script(script);
+            town.wait("an owner", |town| town.announcers(V4) == [0]);
+            let asking = town.ask(&["--seconds", "20"], &[V4, V6]);
+            // IPv6 is on only when the kernel has looked for duplicates.
+            std::thread::sleep(std::time::Duration::from_secs(3));
+            let lines = asking.end();
+            for ip in [V4, V6] {
+                let seen = summary(&lines, ip);
+                assert!(
+                    seen["answered"].as_u64().unwrap() > 50,
+                    "{seen}\n{}",
+                    town.logs()
+                );
+            }
+        }
+    }
+}
