@@ -115,6 +115,10 @@ impl Town {
         let heal = || -> anyhow::Result<()> {
             self.lab.heal()?;
             for node in NODES {
+                if self.lab.mac(node, "eth0").is_err() {
+                    let renamed = self.lab.rename_interface(node, "lan0", "eth0");
+                    renamed.or_else(|_| self.lab.add_interface(node))?;
+                }
                 self.lab.plug(node)?;
                 self.lab.mend(node)?;
                 self.lab.signal(node, SPEAKER, Signal::Continue)?;
@@ -175,11 +179,22 @@ impl Town {
 
     /// What the client gets by HTTP from this address, within this many seconds.
     pub(crate) fn try_curl(&self, ip: &str, path: &str, seconds: &str) -> Result<String, String> {
+        self.try_curl_from("client", ip, path, seconds)
+    }
+
+    /// What another host gets.
+    fn try_curl_from(
+        &self,
+        host: &str,
+        ip: &str,
+        path: &str,
+        seconds: &str,
+    ) -> Result<String, String> {
+        let mut curl = self.lab.on(host, "curl");
         let host = match ip.contains(':') {
             true => format!("[{ip}]"),
             false => ip.to_owned(),
         };
-        let mut curl = self.client("curl");
         curl.args(["--silent", "--show-error", "--fail", "--globoff"])
             .args(["--max-time", seconds])
             .arg(format!("http://{host}{path}"));
@@ -198,13 +213,21 @@ impl Town {
         let addresses = self.addresses(SHOP, name, 2);
         for ip in &addresses {
             self.owner(ip);
+            // Each kube-proxy learns of a Service in its own time.
+            for node in NODES {
+                self.until(&format!("{node} serves {ip}"), || {
+                    self.try_curl_from(node, ip, "/hostname", "1")
+                });
+            }
         }
         addresses
     }
 
-    /// Asks for these addresses from now on.
+    /// Asks for these addresses from now on; whoever has them has answered already.
     pub(crate) fn watch(&self, addresses: &[String]) -> Watch {
-        self.watch_every(watch::EVERY, addresses)
+        let watch = self.watch_every(watch::EVERY, addresses);
+        thread::sleep(Duration::from_millis(150));
+        watch
     }
 
     /// The same, at another pace.
@@ -273,6 +296,14 @@ impl Town {
         self.kubectl(&["-n", NAMESPACE, "rollout", "restart", speakers]);
         let status = ["rollout", "status", speakers, "--timeout=120s"];
         self.kubectl(&[&["-n", NAMESPACE][..], &status].concat());
+    }
+
+    /// What the speakers have logged.
+    pub(crate) fn logs(&self) -> String {
+        let component = "app.kubernetes.io/component=speaker";
+        let logs = ["logs", "--prefix", "--tail=60", "--selector", component];
+        let logs = self.try_kubectl(&[&["-n", NAMESPACE][..], &logs].concat());
+        logs.unwrap_or_else(|error| error)
     }
 
     /// Asks the Service again and again until the returned value is told to end.

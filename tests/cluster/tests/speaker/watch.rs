@@ -121,13 +121,36 @@ impl Record {
         (times.windows(2).map(|two| two[1] - two[0])).fold(0.0, f64::max)
     }
 
-    /// From the last answer of this one until the first word of another after it, in milliseconds.
+    /// From the last answer of this one until another's first word, in milliseconds.
     pub(crate) fn taken_over(&self, ip: &str, from: &str) -> Option<f64> {
-        let last = self.of(ip).rfind(|seen| seen.mac == from)?.at;
-        let next = self
-            .of(ip)
-            .find(|seen| seen.mac != from && seen.at > last)?;
-        Some(next.at - last)
+        let mut said = self.of(ip).skip_while(|seen| seen.mac != from);
+        let mut last = said.next()?.at;
+        let next = said.find(|seen| {
+            let is_its = seen.mac == from;
+            if is_its {
+                last = seen.at;
+            }
+            !is_its
+        });
+        Some(next?.at - last)
+    }
+
+    /// Who owned it one after the other: whoever answered for longer than `least` milliseconds in a
+    /// row, or last.
+    pub(crate) fn owners<'a>(&'a self, ip: &str, least: f64) -> Vec<&'a str> {
+        let mut turns: Vec<(&str, f64, f64)> = Vec::new();
+        for seen in self.of(ip).filter(|seen| !seen.announcement) {
+            match turns.last_mut() {
+                Some(turn) if turn.0 == seen.mac => turn.2 = seen.at,
+                _ => turns.push((&seen.mac, seen.at, seen.at)),
+            }
+        }
+        let last = turns.len().saturating_sub(1);
+        let long = |(n, turn): &(usize, &(&str, f64, f64))| *n == last || turn.2 - turn.1 > least;
+        let owners = turns.iter().enumerate().filter(long);
+        let mut owners: Vec<&str> = owners.map(|(_, turn)| turn.0).collect();
+        owners.dedup();
+        owners
     }
 
     /// Who answered questions between these two moments, with the first and the last answer.
@@ -145,6 +168,31 @@ impl Record {
             }
         }
         all
+    }
+
+    /// Who answered one after the other from this moment on, with the first and the last answer of
+    /// each turn, for people.
+    pub(crate) fn story(
+        &self,
+        ip: &str,
+        from: f64,
+        name: impl Fn(&str) -> &'static str,
+    ) -> Vec<String> {
+        let mut turns: Vec<(&str, f64, f64)> = Vec::new();
+        for seen in self
+            .of(ip)
+            .filter(|seen| !seen.announcement && seen.at >= from)
+        {
+            match turns.last_mut() {
+                Some(turn) if turn.0 == seen.mac => turn.2 = seen.at,
+                _ => turns.push((&seen.mac, seen.at, seen.at)),
+            }
+        }
+        let told = turns.into_iter().map(|(mac, first, last)| {
+            let from = from.max(self.seen.first().map_or(0.0, |seen| seen.at));
+            format!("{} {:.0}..{:.0}", name(mac), first - from, last - from)
+        });
+        told.collect()
     }
 
     /// The last moment at which two answered: that at which all but one had said their last word.
