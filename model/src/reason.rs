@@ -51,6 +51,10 @@ reasons! {
     DeletionBlocked,
     /// The cloud answered with an error; it is tried again.
     ProviderError,
+    /// No node announces the address; the message says of each why.
+    NotAnnounced,
+    /// Another machine on the network answers for the address, too; the message names its hardware address.
+    AddressConflict,
     /// No pool exists that gives such numbers without being asked by name.
     NoPool,
     /// The pool asked for by name does not exist.

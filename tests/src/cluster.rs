@@ -21,13 +21,15 @@ const DEADLINE: Duration = Duration::from_secs(90);
 /// Between two looks.
 const LOOK: Duration = Duration::from_millis(20);
 /// Everything the controller writes.
-const WRITTEN: [&str; 6] = [
+const WRITTEN: [&str; 8] = [
     "Service",
     "AllocationBlock",
     "AddressPool",
     "NodePortPool",
     "LoadBalancerClass",
     "Event",
+    "Announcement",
+    "Speaker",
 ];
 
 /// A cluster and how patient to be with it.
@@ -54,6 +56,9 @@ fn path(kind: &str, namespace: Option<&str>) -> String {
         "NodePortPool" => ("/apis/portolan.dev/v1alpha1", "nodeportpools"),
         "LoadBalancerClass" => ("/apis/portolan.dev/v1alpha1", "loadbalancerclasses"),
         "AllocationBlock" => ("/apis/portolan.dev/v1alpha1", "allocationblocks"),
+        "Announcement" => ("/apis/portolan.dev/v1alpha1", "announcements"),
+        "Speaker" => ("/apis/portolan.dev/v1alpha1", "speakers"),
+        "SpeakerStatus" => ("/apis/portolan.dev/v1alpha1", "speakerstatuses"),
         other => panic!("no path for {other}"),
     };
     match namespace {
@@ -120,6 +125,9 @@ impl Cluster {
                 "NodePortPool",
                 "LoadBalancerClass",
                 "AllocationBlock",
+                "Announcement",
+                "Speaker",
+                "SpeakerStatus",
             ] {
                 if cluster
                     .send(Method::GET, &path(kind, None), None)

@@ -205,7 +205,7 @@ impl Store {
                     result: self.merge(kind_, name, patch, "pool status").map(|_| ()),
                 }
             }
-            Effect::Converge { .. } => return None,
+            Effect::Converge { .. } | Effect::Announce(_) => return None,
             Effect::WriteClassStatus { name, patch } => Input::ClassStatusWritten {
                 name: name.clone(),
                 result: self
@@ -755,7 +755,7 @@ fn failed(effect: &Effect, failure: Failure) -> Option<Input> {
             id: *id,
             result: Err(failure),
         },
-        Effect::Emit(_) | Effect::Converge { .. } => return None,
+        Effect::Emit(_) | Effect::Converge { .. } | Effect::Announce(_) => return None,
         Effect::WritePoolStatus { kind, name, .. } => Input::PoolStatusWritten {
             kind: *kind,
             name: name.clone(),

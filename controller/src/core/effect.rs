@@ -10,6 +10,7 @@ use crds::AllocationBlockSpec;
 use model::{Reason, ServiceKey, Uid};
 use serde_json::Value;
 
+use super::announce::{Told, Word};
 use super::cloud::{Outcome, Request};
 use super::record::{
     BlockRecord, ClassRecord, NamespaceRecord, PoolKind, PoolRecord, ServiceRecord,
@@ -155,6 +156,8 @@ pub enum Input {
         /// Whether it went well.
         result: Result<(), Failure>,
     },
+    /// What became of what a Service wants announced.
+    Announced(Told),
     /// What became of an [`Effect::Converge`].
     Converged(Outcome),
     /// Result of [`Effect::WriteClassStatus`].
@@ -236,6 +239,9 @@ pub enum Effect {
         /// What is wanted.
         request: Arc<Request>,
     },
+    /// Tell the announcer what is wanted; the answers are [`Input::Announced`], again whenever one
+    /// changes.
+    Announce(Word),
     /// Create an Event under a name derived from its content; that it exists already is success,
     /// that it fails is logged and counted, nothing waits for it.
     Emit(EventNote),

@@ -16,9 +16,10 @@ use allocator::{
     Allocator, Grant, Pool, RangeSet,
     block::{BlockId, Claim, Holder},
 };
-use model::{Family, Number, Reason, ServiceKey, Space, Uid, Use};
+use model::{Family, Number, Reason, ServiceKey, Space, TrafficPolicy, Uid, Use};
 
 use super::{
+    announce::{Policies, Word},
     decide::{self, Address, Snapshot, Wanted},
     effect::{Effect, EventNote, Failure, Input, Kind, Now, Observed, Pass, ServicePatch},
     index::{ClassMatch, Index},
@@ -91,6 +92,7 @@ pub struct Counters {
     pub unreadable: u64,
 }
 
+mod announced;
 mod begin;
 mod clouds;
 mod figures;
@@ -141,6 +143,10 @@ pub struct Engine {
     clouds: HashMap<ServiceKey, Cloud>,
     next_request: u64,
     epoch: u64,
+    /// How pools are announced, as the announcer has been told.
+    policies: Policies,
+    /// What each Service wants announced, and what became of it.
+    announced: HashMap<ServiceKey, announced::Entry>,
     /// Uids that hold numbers and are not the indexed Service of their name.
     suspects: HashMap<ServiceKey, BTreeSet<Uid>>,
     /// Claims found in statuses at the start that join a number somebody else holds.
@@ -181,6 +187,8 @@ impl Engine {
             clouds: HashMap::new(),
             next_request: 0,
             epoch: 0,
+            policies: Policies::new(),
+            announced: HashMap::new(),
             suspects: HashMap::new(),
             joins: HashSet::new(),
             synced: BTreeSet::new(),
@@ -240,6 +248,7 @@ impl Engine {
             Input::Observed(observed) => self.observe(observed, now),
             Input::Leading(leading) => self.lead(leading),
             Input::Converged(outcome) => self.converged(outcome),
+            Input::Announced(told) => self.told_of_announcing(told),
             Input::ServiceWritten { pass, key, result } => {
                 self.service_written(pass, &key, result, now)
             }

@@ -141,7 +141,7 @@ impl Index {
         self.seen(kind, || record.name.to_string());
         let slot = (record.kind, record.name.clone());
         let old = self.pools.insert(slot, record.clone());
-        old.is_none_or(|old| old.pool != record.pool)
+        old.is_none_or(|old| old.pool != record.pool || old.announce != record.announce)
     }
 
     /// Forgets a pool.

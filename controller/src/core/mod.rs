@@ -1,6 +1,7 @@
 //! Everything that decides, as pure code: values in, values out, time as an argument.
 
 pub mod annotations;
+pub mod announce;
 pub mod cloud;
 pub mod decide;
 pub mod effect;

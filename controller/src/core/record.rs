@@ -11,6 +11,8 @@ use k8s_openapi::apimachinery::pkg::apis::meta::v1::Condition;
 pub use model::Rejection;
 use model::{Family, Labels, Number, Port, ServiceKey, TrafficPolicy, Uid};
 
+use super::announce::Policy;
+
 /// `spec.type`.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum ServiceType {
@@ -189,6 +191,8 @@ pub struct PoolRecord {
     pub generation: i64,
     /// The pool, or what is wrong with it.
     pub pool: Result<allocator::Pool, Rejection>,
+    /// How its addresses are announced; `None`: not by us.
+    pub announce: Option<Arc<Policy>>,
     /// `status` as it is, to compare with what it should be.
     pub status: PoolStatus,
 }

@@ -62,7 +62,10 @@ impl Settled {
     }
 }
 
+mod announced;
 mod cloud;
+
+pub use announced::{Announced, says};
 
 /// One condition to be.
 struct Say {
@@ -73,7 +76,12 @@ struct Say {
 }
 
 /// Settles a decision whose claims are committed.
-pub fn settle(record: &ServiceRecord, decision: &Decision, now: i64) -> Settled {
+pub fn settle(
+    record: &ServiceRecord,
+    decision: &Decision,
+    announced: Announced<'_>,
+    now: i64,
+) -> Settled {
     let explicit: Vec<Number> = match &record.request {
         Ok(request) => request.addresses.iter().map(|a| Number::from(*a)).collect(),
         Err(_) => Vec::new(),
@@ -107,7 +115,10 @@ pub fn settle(record: &ServiceRecord, decision: &Decision, now: i64) -> Settled 
             } => {
                 let first = decision.missing.as_ref().or(missing.first());
                 (
-                    vec![allocated(record, grants, first), ready(grants, first)],
+                    vec![
+                        allocated(record, grants, first),
+                        announced::ready(record, grants, first, announced),
+                    ],
                     Some(grants),
                     first,
                 )
@@ -129,23 +140,22 @@ pub fn settle(record: &ServiceRecord, decision: &Decision, now: i64) -> Settled 
         let pools = missing.waits_for.iter().cloned().collect();
         (missing.reason, Waits { pools, numbers })
     });
+    let waits = waits.or_else(|| {
+        announced
+            .failed()
+            .map(|told| (told.reason, Waits::default()))
+    });
     let conditions = conditions(record, &say, now);
     let conditions_differ = !same(&conditions, &record.conditions);
-    let ingress_differs = ingress.is_some_and(|grants| {
-        record.ingress.len() != grants.len()
-            || !record
-                .ingress
-                .iter()
-                .zip(grants)
-                .all(|(entry, grant)| entry.plain && entry.ip == grant.number.address())
-    });
+    let ingress_differs = ingress.is_some_and(|grants| !shows(record, grants));
     if !conditions_differ && !ingress_differs {
         return Settled {
             waits,
             ..Settled::default()
         };
     }
-    let event = event(record, &say, ingress, ingress_differs);
+    let event =
+        event(record, &say, ingress, ingress_differs).or_else(|| announced::event(announced));
     let outcome = say.first().map(|say| say.reason);
     let entries = ingress.filter(|_| ingress_differs);
     let entries = entries.map(|grants| {
@@ -159,6 +169,13 @@ pub fn settle(record: &ServiceRecord, decision: &Decision, now: i64) -> Settled 
         outcome,
         waits,
     }
+}
+
+/// Whether the ingress is exactly these addresses.
+fn shows(record: &ServiceRecord, grants: &[Grant]) -> bool {
+    record.ingress.len() == grants.len()
+        && (record.ingress.iter().zip(grants))
+            .all(|(entry, grant)| entry.plain && entry.ip == grant.number.address())
 }
 
 /// The status write of what differs. What is empty is taken away.
@@ -228,20 +245,6 @@ fn allocated(record: &ServiceRecord, grants: &[Grant], missing: Option<&Missing>
         };
     }
     waiting(ADDRESS_ALLOCATED, missing, grants)
-}
-
-fn ready(grants: &[Grant], missing: Option<&Missing>) -> Say {
-    match (grants, missing) {
-        ([], Some(missing)) => waiting(LOAD_BALANCER_READY, missing, &[]),
-        _ => Say {
-            type_: LOAD_BALANCER_READY,
-            status: true,
-            reason: Reason::Ready,
-            message:
-                "the address is assigned; whoever announces the pool's addresses brings the traffic"
-                    .to_owned(),
-        },
-    }
 }
 
 fn waiting(type_: &'static str, missing: &Missing, kept: &[Grant]) -> Say {

@@ -21,12 +21,14 @@ use tokio::{
 use tracing::{info, warn};
 
 use super::{
+    announce::Desk,
     mailbox::Mailbox,
     metrics::Metrics,
     run::State,
     write::{self, Call, Lane},
 };
 use crate::core::{
+    announce::Told,
     cloud::{Outcome, Request},
     effect::{Effect, Failure, Input, Now, Observed},
     engine::{Counters, Engine, Figures},
@@ -111,6 +113,10 @@ pub(super) struct World {
     pub(super) orders: Arc<Mailbox<Order>>,
     /// From it.
     pub(super) outcomes: Arc<Mailbox<Outcome>>,
+    /// For the announcer.
+    pub(super) desk: Arc<Desk>,
+    /// From it.
+    pub(super) told: Arc<Mailbox<Told>>,
 }
 
 /// What the cloud's provider is told.
@@ -269,6 +275,7 @@ pub(super) async fn drive<M: Machine>(
             info!(leading, "leadership changed");
             machine.handle(Input::Leading(leading), now);
             if !leading {
+                world.desk.void();
                 for input in requests.revoke(&world.metrics) {
                     machine.handle(input, now);
                 }
@@ -287,6 +294,8 @@ pub(super) async fn drive<M: Machine>(
                     request,
                 };
                 world.orders.put(order.request.key.clone(), order);
+            } else if let Effect::Announce(word) = effect {
+                world.desk.put(word);
             } else if let Some(call) = write::call(effect, &world.identity, now.wall) {
                 requests.push(call);
             }
@@ -319,6 +328,7 @@ pub(super) async fn drive<M: Machine>(
                 return Err(Blind);
             },
             () = world.outcomes.filled() => {}
+            () = world.told.filled() => {}
             () = sleep_until(wake) => {}
         }
         // Whatever woke us, take what else is there, so that results cannot keep the inbox waiting
@@ -332,6 +342,9 @@ pub(super) async fn drive<M: Machine>(
         }
         for outcome in world.outcomes.take() {
             machine.handle(Input::Converged(outcome), now);
+        }
+        for told in world.told.take() {
+            machine.handle(Input::Announced(told), now);
         }
         while batch.len() < BATCH {
             let Ok(observed) = world.inbox.try_recv() else {

@@ -24,6 +24,7 @@ use model::Reason;
 
 use super::run::{CloudFigures, State};
 use crate::core::{
+    announce,
     effect::Kind,
     engine::{Counters, Figures},
     record::PoolKind,
@@ -40,6 +41,8 @@ pub(super) enum Verb {
     Event,
     PoolStatus,
     ClassStatus,
+    Announcement,
+    Speaker,
 }
 
 /// How it went.
@@ -60,7 +63,16 @@ pub(super) struct RequestLabels {
 
 #[derive(Clone, PartialEq, Eq, Hash, Debug, EncodeLabelSet)]
 pub(super) struct KindLabels {
-    pub(super) kind: Kind,
+    pub(super) kind: WatchedKind,
+}
+
+/// Everything that is watched.
+#[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
+pub(super) enum WatchedKind {
+    /// For the engine.
+    Engine(Kind),
+    /// For the announcer.
+    Announcer(announce::Kind),
 }
 
 /// Labels of what is told by reason. Not derived: `Reason` is of a crate that knows no metrics.
@@ -73,22 +85,39 @@ impl EncodeLabelSet for Because {
     }
 }
 
-impl EncodeLabelValue for Kind {
+impl EncodeLabelValue for WatchedKind {
     fn encode(&self, encoder: &mut LabelValueEncoder<'_>) -> Result<(), std::fmt::Error> {
         std::fmt::Write::write_str(encoder, self.as_str())
     }
 }
 
-impl Kind {
+impl From<Kind> for WatchedKind {
+    fn from(kind: Kind) -> Self {
+        Self::Engine(kind)
+    }
+}
+
+impl From<announce::Kind> for WatchedKind {
+    fn from(kind: announce::Kind) -> Self {
+        Self::Announcer(kind)
+    }
+}
+
+impl WatchedKind {
     /// The word Kubernetes uses.
     pub(super) const fn as_str(self) -> &'static str {
         match self {
-            Self::Service => "Service",
-            Self::Namespace => "Namespace",
-            Self::Class => "LoadBalancerClass",
-            Self::AddressPool => "AddressPool",
-            Self::NodePortPool => "NodePortPool",
-            Self::Block => "AllocationBlock",
+            Self::Engine(Kind::Service) => "Service",
+            Self::Engine(Kind::Namespace) => "Namespace",
+            Self::Engine(Kind::Class) => "LoadBalancerClass",
+            Self::Engine(Kind::AddressPool) => "AddressPool",
+            Self::Engine(Kind::NodePortPool) => "NodePortPool",
+            Self::Engine(Kind::Block) => "AllocationBlock",
+            Self::Announcer(announce::Kind::Node) => "Node",
+            Self::Announcer(announce::Kind::Slice) => "EndpointSlice",
+            Self::Announcer(announce::Kind::Announcement) => "Announcement",
+            Self::Announcer(announce::Kind::Speaker) => "Speaker",
+            Self::Announcer(announce::Kind::Status) => "SpeakerStatus",
         }
     }
 }

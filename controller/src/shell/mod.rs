@@ -7,6 +7,7 @@
 #[cfg(feature = "aws")]
 pub mod account;
 mod admin;
+mod announce;
 #[cfg(feature = "aws")]
 pub mod aws;
 mod client;

@@ -14,7 +14,7 @@ use k8s_openapi::api::core::v1::{Namespace, Service};
 use kube::Client;
 use tokio::{
     net::TcpListener,
-    sync::{mpsc, watch},
+    sync::{mpsc, watch as sync},
     task::{Id, JoinSet},
     time::{Instant, timeout},
 };
@@ -22,15 +22,15 @@ use tracing::{info, warn};
 
 use super::{
     admin,
+    announce::{self, Desk},
     drive::{self, Mandate, Order, World},
     election,
     mailbox::Mailbox,
     metrics::{Exposition, Metrics},
-    watch::{Watched, watch},
+    watch::{self, Watched},
 };
 use crate::core::{
     cloud,
-    effect::Observed,
     engine::{Counters, Engine, Figures, Settings},
 };
 
@@ -60,7 +60,7 @@ pub struct Options {
     /// What serves classes with `spec.aws`; `None`: nothing does.
     pub aws: Option<Provider>,
     /// Where the state is published; see [`Options::observe`].
-    pub state: watch::Sender<State>,
+    pub state: sync::Sender<State>,
 }
 
 /// What makes load balancers in a cloud: a task that never ends.
@@ -97,7 +97,7 @@ pub struct Seat {
     /// What became of it.
     pub outcomes: Arc<Mailbox<cloud::Outcome>>,
     /// Until when it may write.
-    pub mandate: watch::Receiver<Mandate>,
+    pub mandate: sync::Receiver<Mandate>,
     /// Unix seconds now.
     pub wall: fn() -> i64,
 }
@@ -150,12 +150,12 @@ impl Options {
             aws: None,
             streaming_lists: true,
             wall: || Timestamp::now().as_second(),
-            state: watch::Sender::default(),
+            state: sync::Sender::default(),
         }
     }
 
     /// Follows the state of the controller run with these options.
-    pub fn observe(&self) -> watch::Receiver<State> {
+    pub fn observe(&self) -> sync::Receiver<State> {
         self.state.subscribe()
     }
 }
@@ -201,16 +201,16 @@ impl Parts {
         &mut self,
         client: &Client,
         options: &Options,
-        inbox: &mpsc::Sender<Observed>,
+        inbox: &mpsc::Sender<K::Seen>,
         metrics: &Metrics,
     ) {
-        let watching = watch::<K>(
+        let watching = watch::watch::<K>(
             client.clone(),
             options.streaming_lists,
             inbox.clone(),
             metrics.clone(),
         );
-        self.spawn(K::KIND.as_str(), async move {
+        self.spawn(watch::word::<K>(), async move {
             match watching.await {
                 Ok(never) => match never {},
                 Err(error) => Err(error.into()),
@@ -276,9 +276,9 @@ pub async fn run(
     drop(sender);
 
     let started = Instant::now();
-    let mandate = watch::Sender::<Mandate>::new(None);
+    let mandate = sync::Sender::<Mandate>::new(None);
     let mandate_seen = mandate.subscribe();
-    let (resign, resigned) = watch::channel(false);
+    let (resign, resigned) = sync::channel(false);
     // Kept alive here where no election owns it.
     let _sole = match options.election.clone() {
         Some(which) => {
@@ -317,6 +317,17 @@ pub async fn run(
         });
         parts.spawn("the AWS provider", provider);
     }
+    let (desk, told) = (Arc::<Desk>::default(), Arc::default());
+    let announcer = announce::run(announce::Seat {
+        client: client.clone(),
+        streaming_lists: options.streaming_lists,
+        metrics: metrics.clone(),
+        desk: Arc::clone(&desk),
+        told: Arc::clone(&told),
+        mandate: mandate_seen.clone(),
+        seed: options.seed,
+    });
+    parts.spawn("the announcer", announcer);
     let world = World {
         client,
         identity: options.identity,
@@ -329,6 +340,8 @@ pub async fn run(
         mandate: mandate_seen,
         orders,
         outcomes,
+        desk,
+        told,
     };
     together(&mut parts, drive::drive(&mut engine, world, shutdown)).await?;
 

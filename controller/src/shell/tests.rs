@@ -444,6 +444,8 @@ fn world(client: Client) -> (World, mpsc::Sender<Observed>, watch::Sender<Mandat
     let world = World {
         orders: Arc::default(),
         outcomes: Arc::default(),
+        desk: Arc::default(),
+        told: Arc::default(),
         client,
         identity: "test".into(),
         concurrency: 2,

@@ -13,17 +13,14 @@ use k8s_openapi::{
 use kube::{
     Api, Client, Resource,
     core::{DeserializeGuard, Status},
-    runtime::{
-        utils::Backoff as _,
-        watcher::{self, DefaultBackoff, Event, watcher},
-    },
+    runtime::watcher::{self, Event, watcher},
 };
 use model::{ServiceKey, Uid};
 use serde::de::DeserializeOwned;
 use tokio::{sync::mpsc, time::sleep};
 use tracing::{debug, info, warn};
 
-use super::metrics::{KindLabels, Metrics};
+use super::metrics::{KindLabels, Metrics, WatchedKind};
 use crate::core::{
     effect::{Kind, Observed},
     record::{PoolKind, Rejection},
@@ -33,24 +30,74 @@ use crate::core::{
 /// Objects per page when streaming lists are off: a page is in memory as a whole.
 const PAGE: u32 = 100;
 
-/// The pause when the backoff has nothing to say; it never ends by itself.
+/// The first pause after a failure; doubled each time. Each is shortened by up to a half, by chance.
+const FIRST_PAUSE: Duration = Duration::from_millis(200);
+
+/// No pause is longer: what has never worked is likely to lack something that somebody must do first.
 const LONGEST_PAUSE: Duration = Duration::from_secs(30);
+
+/// Nor than this, when the watch has worked before: the API server restarts, and the first answer for
+/// a new address must not wait long for the controller to notice that it is back.
+const LONGEST_PAUSE_BETWEEN: Duration = Duration::from_secs(2);
+
+/// What the watches of one inbox tell.
+pub(super) trait Sight: Send + 'static {
+    /// The kinds that it is about.
+    type Kind: Copy + Into<WatchedKind>;
+
+    /// An object cannot be parsed.
+    fn unreadable(kind: Self::Kind, name: String, error: String) -> Self;
+    /// A list begins.
+    fn restarted(kind: Self::Kind) -> Self;
+    /// The list is complete.
+    fn synced(kind: Self::Kind) -> Self;
+}
+
+impl Sight for Observed {
+    type Kind = Kind;
+
+    fn unreadable(kind: Kind, name: String, error: String) -> Self {
+        Self::Unreadable { kind, name, error }
+    }
+
+    fn restarted(kind: Kind) -> Self {
+        Self::Restarted(kind)
+    }
+
+    fn synced(kind: Kind) -> Self {
+        Self::Synced(kind)
+    }
+}
 
 /// A kind that is watched.
 pub(super) trait Watched:
     Resource<DynamicType = ()> + Clone + DeserializeOwned + Debug + Send + 'static
 {
+    /// What is told of it, and so to whom.
+    type Seen: Sight;
+
     /// Which.
-    const KIND: Kind;
+    const KIND: <Self::Seen as Sight>::Kind;
 
     /// The object as a record.
-    fn observed(&self) -> Result<Observed, Rejection>;
+    fn observed(&self) -> Result<Self::Seen, Rejection>;
 
     /// What its deletion says; `None` when it could never have been observed.
-    fn deleted(meta: &ObjectMeta) -> Option<Observed>;
+    fn deleted(meta: &ObjectMeta) -> Option<Self::Seen>;
+}
+
+/// How Kubernetes calls a kind.
+pub(super) fn word<K: Watched>() -> &'static str {
+    kind::<K>().as_str()
+}
+
+fn kind<K: Watched>() -> WatchedKind {
+    K::KIND.into()
 }
 
 impl Watched for Service {
+    type Seen = Observed;
+
     const KIND: Kind = Kind::Service;
 
     fn observed(&self) -> Result<Observed, Rejection> {
@@ -67,6 +114,8 @@ impl Watched for Service {
 }
 
 impl Watched for Namespace {
+    type Seen = Observed;
+
     const KIND: Kind = Kind::Namespace;
 
     fn observed(&self) -> Result<Observed, Rejection> {
@@ -79,6 +128,8 @@ impl Watched for Namespace {
 }
 
 impl Watched for LoadBalancerClass {
+    type Seen = Observed;
+
     const KIND: Kind = Kind::Class;
 
     fn observed(&self) -> Result<Observed, Rejection> {
@@ -91,6 +142,8 @@ impl Watched for LoadBalancerClass {
 }
 
 impl Watched for AddressPool {
+    type Seen = Observed;
+
     const KIND: Kind = Kind::AddressPool;
 
     fn observed(&self) -> Result<Observed, Rejection> {
@@ -104,6 +157,8 @@ impl Watched for AddressPool {
 }
 
 impl Watched for NodePortPool {
+    type Seen = Observed;
+
     const KIND: Kind = Kind::NodePortPool;
 
     fn observed(&self) -> Result<Observed, Rejection> {
@@ -117,6 +172,8 @@ impl Watched for NodePortPool {
 }
 
 impl Watched for AllocationBlock {
+    type Seen = Observed;
+
     const KIND: Kind = Kind::Block;
 
     fn observed(&self) -> Result<Observed, Rejection> {
@@ -137,10 +194,10 @@ pub(super) struct Unheard(&'static str);
 pub(super) async fn watch<K: Watched>(
     client: Client,
     streaming_lists: bool,
-    inbox: mpsc::Sender<Observed>,
+    inbox: mpsc::Sender<K::Seen>,
     metrics: Metrics,
 ) -> Result<Infallible, Unheard> {
-    let mut trouble = Trouble::new(K::KIND, crd_name::<K>());
+    let mut trouble = Trouble::new(kind::<K>(), crd_name::<K>());
     let mut streaming = streaming_lists;
     loop {
         let mut config = watcher::Config::default().page_size(PAGE);
@@ -157,7 +214,7 @@ pub(super) async fn watch<K: Watched>(
                         inbox
                             .send(seen)
                             .await
-                            .map_err(|_closed| Unheard(K::KIND.as_str()))?;
+                            .map_err(|_closed| Unheard(word::<K>()))?;
                     }
                     continue;
                 }
@@ -167,12 +224,12 @@ pub(super) async fn watch<K: Watched>(
             };
             metrics
                 .watch_errors
-                .get_or_create(&KindLabels { kind: K::KIND })
+                .get_or_create(&KindLabels { kind: kind::<K>() })
                 .inc();
             if streaming && refuses_streaming(&error) {
                 // The WatchList gate is off, which is Kubernetes 1.33's default.
                 info!(
-                    kind = K::KIND.as_str(),
+                    kind = word::<K>(),
                     "the API server has no streaming lists: listing in pages"
                 );
                 streaming = false;
@@ -185,36 +242,29 @@ pub(super) async fn watch<K: Watched>(
 }
 
 /// What one watch event tells the engine; `None` when nothing.
-fn translated<K: Watched>(
-    event: Event<DeserializeGuard<K>>,
-    metrics: &Metrics,
-) -> Option<Observed> {
+fn translated<K: Watched>(event: Event<DeserializeGuard<K>>, metrics: &Metrics) -> Option<K::Seen> {
     match event {
         Event::Init => {
             metrics
                 .watch_restarts
-                .get_or_create(&KindLabels { kind: K::KIND })
+                .get_or_create(&KindLabels { kind: kind::<K>() })
                 .inc();
-            Some(Observed::Restarted(K::KIND))
+            Some(K::Seen::restarted(K::KIND))
         }
-        Event::InitDone => Some(Observed::Synced(K::KIND)),
+        Event::InitDone => Some(K::Seen::synced(K::KIND)),
         Event::Apply(object) | Event::InitApply(object) => {
             let meta = object.meta();
             let unreadable = |error: String| {
                 let name = full_name(meta);
                 warn!(
-                    kind = K::KIND.as_str(),
+                    kind = word::<K>(),
                     name, error, "an object cannot be parsed: it stays as last known"
                 );
                 metrics
                     .unreadable
-                    .get_or_create(&KindLabels { kind: K::KIND })
+                    .get_or_create(&KindLabels { kind: kind::<K>() })
                     .inc();
-                Observed::Unreadable {
-                    kind: K::KIND,
-                    name,
-                    error,
-                }
+                K::Seen::unreadable(K::KIND, name, error)
             };
             Some(match &object.0 {
                 Ok(object) => object
@@ -227,7 +277,7 @@ fn translated<K: Watched>(
             let deleted = K::deleted(object.meta());
             if deleted.is_none() {
                 debug!(
-                    kind = K::KIND.as_str(),
+                    kind = word::<K>(),
                     name = full_name(object.meta()),
                     "deleted, and never known"
                 );
@@ -272,19 +322,23 @@ fn refuses_streaming(error: &watcher::Error) -> bool {
 
 /// Errors of one watch: the first is said, the rest are counted, the end is said.
 struct Trouble {
-    kind: Kind,
+    kind: WatchedKind,
     crd: Option<String>,
     said: bool,
-    backoff: DefaultBackoff,
+    /// It has worked once.
+    worked: bool,
+    /// One after the other.
+    failures: u32,
 }
 
 impl Trouble {
-    fn new(kind: Kind, crd: Option<String>) -> Self {
+    fn new(kind: WatchedKind, crd: Option<String>) -> Self {
         Self {
             kind,
             crd,
             said: false,
-            backoff: DefaultBackoff::default(),
+            worked: false,
+            failures: 0,
         }
     }
 
@@ -294,9 +348,9 @@ impl Trouble {
             Event::Init => return,
             Event::Apply(_) | Event::Delete(_) | Event::InitApply(_) | Event::InitDone => {}
         }
+        (self.worked, self.failures) = (true, 0);
         if std::mem::take(&mut self.said) {
             info!(kind = self.kind.as_str(), "the watch works again");
-            self.backoff.reset();
         }
     }
 
@@ -322,7 +376,14 @@ impl Trouble {
             }
         }
         self.said |= !routine;
-        self.backoff.next().unwrap_or(LONGEST_PAUSE)
+        let longest = match self.worked {
+            true => LONGEST_PAUSE_BETWEEN,
+            false => LONGEST_PAUSE,
+        };
+        // 2^10 times the first is longer than any.
+        let doubled = FIRST_PAUSE * 2_u32.pow(self.failures.min(10));
+        self.failures = self.failures.saturating_add(1);
+        doubled.min(longest).mul_f64(1.0 - fastrand::f64() / 2.0)
     }
 }
 

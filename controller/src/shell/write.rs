@@ -157,7 +157,7 @@ pub(super) fn call(effect: Effect, identity: &str, wall: i64) -> Option<Call> {
             let request = cluster::<AllocationBlock>().get(&id.name(), &GetParams::default());
             (About::ReadBlock(id), request.map_err(unsendable))
         }
-        Effect::Converge { .. } => return None,
+        Effect::Converge { .. } | Effect::Announce(_) => return None,
         Effect::Emit(note) => {
             let request = event(&note, identity, wall);
             (About::Emit(note.key), request)
@@ -182,7 +182,7 @@ fn services(key: &ServiceKey) -> Requests {
     Requests::new(Service::url_path(&(), Some(&key.namespace)))
 }
 
-fn cluster<K: Resource<DynamicType = ()>>() -> Requests {
+pub(super) fn cluster<K: Resource<DynamicType = ()>>() -> Requests {
     Requests::new(K::url_path(&(), None))
 }
 
@@ -193,7 +193,7 @@ fn patching() -> PatchParams {
     }
 }
 
-fn unsendable(error: kube::core::request::Error) -> Failure {
+pub(super) fn unsendable(error: kube::core::request::Error) -> Failure {
     Failure::Refused(format!("the request cannot be built: {error}"))
 }
 
@@ -214,7 +214,7 @@ fn status_patch(at: &Requests, name: &str, patch: &Value) -> Result<Request<Vec<
         .map_err(unsendable)
 }
 
-fn posting() -> PostParams {
+pub(super) fn posting() -> PostParams {
     PostParams {
         field_manager: Some(MANAGER.to_owned()),
         ..PostParams::default()
@@ -358,7 +358,7 @@ fn written_input(about: About, result: Result<Arc<str>, Failure>) -> Option<Inpu
     }
 }
 
-fn outcome(failure: Option<&Failure>) -> Outcome {
+pub(super) fn outcome(failure: Option<&Failure>) -> Outcome {
     match failure {
         None => Outcome::Done,
         Some(Failure::Conflict) => Outcome::Conflict,

@@ -12,6 +12,7 @@ impl Engine {
         self.passes.clear();
         self.awaited.clear();
         self.clouds.clear();
+        self.announced.clear();
         self.epoch += 1;
         self.effects.clear();
         self.queue.clear();
@@ -61,6 +62,7 @@ impl Engine {
             }
         }
         self.adopt();
+        self.announce_all();
         self.push_all();
         self.statuses_dirty = true;
     }

@@ -9,6 +9,7 @@ impl Engine {
             Observed::Service(record) => self.service(record),
             Observed::ServiceDeleted(key, uid) => {
                 self.index.remove_service(&key, &uid);
+                self.silence(&key, &uid);
                 self.gone(&key, &uid, now);
                 self.push(&key);
             }

@@ -20,6 +20,7 @@ impl Engine {
     pub(super) fn pass(&mut self, key: &ServiceKey, now: Now) {
         let Some(record) = self.index.service(key).cloned() else {
             self.line.leave(key);
+            self.announce(key, None);
             self.prove(key, None, Vec::new());
             return;
         };
@@ -46,7 +47,8 @@ impl Engine {
             return;
         }
         self.converge(&record, &decision.address);
-        let settled = settle::settle(&record, &decision, now.wall);
+        self.wish(&record, &decision.address);
+        let settled = settle::settle(&record, &decision, self.said(&record), now.wall);
         if decision.address != Address::Later {
             self.index.set_waits(key, settled.waits.clone());
         }

@@ -29,6 +29,7 @@ impl Engine {
             pools.push(default_node_ports());
         }
         self.allocator.set_pools(pools);
+        self.set_policies();
         self.statuses_dirty = true;
         self.push_all();
     }

@@ -1,14 +1,17 @@
 //! AddressPool and NodePortPool to [`allocator::Pool`]. CEL has refused most mistakes already; what
 //! it cannot judge, and what an API server without our CRD let in, is found here.
 
-use std::collections::BTreeSet;
+use std::{collections::BTreeSet, sync::Arc};
 
 use allocator::{Admission, Operator, Pool, RangeError, RangeSet, Requirement, Selector, Strategy};
 use crds::{LabelSelector, PoolUsage, PortStrategy};
 use model::{Reason, Use};
 
 use super::{Identity, quoted};
-use crate::core::record::{PoolKind, PoolRecord, PoolStatus, Rejection};
+use crate::core::{
+    announce::Policy,
+    record::{PoolKind, PoolRecord, PoolStatus, Rejection},
+};
 
 #[cfg(test)]
 mod tests;
@@ -20,12 +23,17 @@ mod tests;
 pub fn address_pool(pool: &crds::AddressPool) -> Result<PoolRecord, Rejection> {
     let identity = Identity::of("AddressPool", &pool.metadata)?;
     let status = pool.status.clone().unwrap_or_default();
+    let (read, announce) = match (address_pool_spec(&identity, &pool.spec), policy(&pool.spec)) {
+        (Ok(pool), Ok(policy)) => (Ok(pool), policy.map(Arc::new)),
+        (Err(what), _) | (Ok(_), Err(what)) => (Err(what), None),
+    };
     Ok(PoolRecord {
         kind: PoolKind::Address,
         name: identity.name.clone(),
         version: identity.version.clone(),
         generation: identity.generation,
-        pool: address_pool_spec(&identity, &pool.spec).map_err(invalid("AddressPool", &identity)),
+        pool: read.map_err(invalid("AddressPool", &identity)),
+        announce,
         status: PoolStatus {
             observed_generation: status.observed_generation,
             v4: status.ipv4,
@@ -50,6 +58,7 @@ pub fn node_port_pool(pool: &crds::NodePortPool) -> Result<PoolRecord, Rejection
         generation: identity.generation,
         pool: node_port_pool_spec(&identity, &pool.spec)
             .map_err(invalid("NodePortPool", &identity)),
+        announce: None,
         status: PoolStatus {
             observed_generation: status.observed_generation,
             v4: None,
@@ -104,6 +113,88 @@ fn address_pool_spec(identity: &Identity, spec: &crds::AddressPoolSpec) -> Resul
         retain_for: retain_for(spec.retain_for.as_deref())?,
         avoid_buggy_ips: spec.avoid_buggy_ips,
     })
+}
+
+/// How the addresses are announced; `None`: not at all, by us.
+fn policy(spec: &crds::AddressPoolSpec) -> Result<Option<Policy>, String> {
+    let l2 = spec
+        .announce
+        .as_ref()
+        .and_then(|announce| announce.l2.as_ref());
+    let Some(l2) = l2.filter(|_| spec.usage == PoolUsage::LoadBalancer) else {
+        return Ok(None);
+    };
+    let nodes = l2.node_selector.as_ref();
+    let preferred = l2.preferred_nodes.iter().enumerate().map(|(index, nodes)| {
+        let field = format!("spec.announce.l2.preferredNodes[{index}]");
+        if !(1..=100).contains(&nodes.weight) {
+            return Err(format!(
+                "{field}.weight: a weight is a number from 1 to 100"
+            ));
+        }
+        let selector = labels(&format!("{field}.nodeSelector"), &nodes.node_selector)?;
+        Ok((nodes.weight, selector))
+    });
+    Ok(Some(Policy {
+        interfaces: l2.interfaces.clone(),
+        nodes: nodes
+            .map(|nodes| labels("spec.announce.l2.nodeSelector", nodes))
+            .transpose()?,
+        preferred: preferred.collect::<Result<_, _>>()?,
+    }))
+}
+
+/// A selector whose keys and values could be a node's: one that can match nothing is a slip.
+fn labels(field: &str, given: &LabelSelector) -> Result<Selector, String> {
+    let selector = selector(field, given)?;
+    for requirement in &selector.requirements {
+        let key = &requirement.key;
+        if !is_label_key(key) {
+            return Err(format!("{field}: {} is no label key", quoted(key)));
+        }
+        if let Some(value) = requirement
+            .values
+            .iter()
+            .find(|value| !is_label_value(value))
+        {
+            return Err(format!(
+                "{field}: {} is no value of label {key}",
+                quoted(value)
+            ));
+        }
+    }
+    Ok(selector)
+}
+
+/// `apimachinery/pkg/util/validation`, IsQualifiedName: a DNS name and a slash may come before.
+fn is_label_key(key: &str) -> bool {
+    let (prefix, name) = match key.split_once('/') {
+        Some((prefix, name)) => (Some(prefix), name),
+        None => (None, key),
+    };
+    let dns = |part: &str| {
+        let ends =
+            |c: Option<char>| c.is_some_and(|c| c.is_ascii_lowercase() || c.is_ascii_digit());
+        ends(part.chars().next())
+            && ends(part.chars().next_back())
+            && part
+                .chars()
+                .all(|c| c.is_ascii_lowercase() || c.is_ascii_digit() || c == '-')
+    };
+    prefix.is_none_or(|prefix| prefix.len() <= 253 && prefix.split('.').all(dns))
+        && !name.is_empty()
+        && is_label_value(name)
+}
+
+/// `apimachinery/pkg/util/validation`, IsValidLabelValue.
+fn is_label_value(value: &str) -> bool {
+    let ends = |c: Option<char>| c.is_none_or(|c| c.is_ascii_alphanumeric());
+    value.len() <= 63
+        && ends(value.chars().next())
+        && ends(value.chars().next_back())
+        && value
+            .chars()
+            .all(|c| c.is_ascii_alphanumeric() || matches!(c, '-' | '_' | '.'))
 }
 
 fn node_port_pool_spec(identity: &Identity, spec: &crds::NodePortPoolSpec) -> Result<Pool, String> {

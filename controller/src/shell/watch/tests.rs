@@ -21,7 +21,9 @@ impl Drop for Watching {
 }
 
 impl Watching {
-    fn start<K: Watched>(script: impl Fn(&Seen) -> Answer + Send + Sync + 'static) -> Self {
+    fn start<K: Watched<Seen = Observed>>(
+        script: impl Fn(&Seen) -> Answer + Send + Sync + 'static,
+    ) -> Self {
         let (client, log) = scripted(script);
         let (inbox, seen) = mpsc::channel(16);
         let metrics = Metrics::default();
@@ -72,7 +74,7 @@ async fn an_object_that_cannot_be_parsed_is_reported_and_the_next_one_is_seen() 
     assert_eq!(&*record.key.name, "web");
     assert_eq!(watching.next().await, Observed::Synced(Kind::Service));
     let labels = KindLabels {
-        kind: Kind::Service,
+        kind: WatchedKind::Engine(Kind::Service),
     };
     assert_eq!(watching.metrics.unreadable.get_or_create(&labels).get(), 1);
 }
@@ -153,7 +155,7 @@ async fn a_kind_that_is_not_installed_is_asked_for_until_it_is() {
     );
     assert_eq!(watching.next().await, Observed::Synced(Kind::AddressPool));
     let labels = KindLabels {
-        kind: Kind::AddressPool,
+        kind: WatchedKind::Engine(Kind::AddressPool),
     };
     assert_eq!(
         watching.metrics.watch_errors.get_or_create(&labels).get(),
@@ -195,14 +197,34 @@ async fn a_watch_whose_history_is_gone_lists_again() {
     }
 }
 
-#[tokio::test(start_paused = true)]
-async fn the_pause_between_failures_grows() {
-    let mut trouble = Trouble::new(Kind::Service, None);
+fn pauses(trouble: &mut Trouble) -> Vec<Duration> {
     let error = watcher::Error::NoResourceVersion;
-    let pauses: Vec<_> = (0..12).map(|_| trouble.pause(&error)).collect();
+    (0..20).map(|_| trouble.pause(&error)).collect()
+}
+
+#[test]
+fn the_pause_between_failures_grows() {
+    let pauses = pauses(&mut Trouble::new(Kind::Service.into(), None));
     assert!(pauses[11] > pauses[0] * 8, "{pauses:?}");
     assert!(
-        pauses.iter().all(|pause| *pause <= Duration::from_secs(60)),
+        pauses.iter().all(|pause| *pause <= LONGEST_PAUSE),
         "{pauses:?}"
+    );
+}
+
+#[test]
+fn a_watch_that_has_worked_is_tried_again_within_two_seconds_for_as_long_as_it_fails() {
+    let mut trouble = Trouble::new(Kind::Service.into(), None);
+    trouble.over(&Event::<Service>::InitDone);
+    let pauses = pauses(&mut trouble);
+    assert!(
+        pauses.iter().all(|pause| *pause <= Duration::from_secs(2)),
+        "{pauses:?}"
+    );
+    assert!(pauses[0] <= Duration::from_millis(200), "{pauses:?}");
+    let last = &pauses[10..];
+    assert!(
+        last.iter().any(|pause| *pause != last[0]),
+        "controllers that fail together do not all come back together: {last:?}"
     );
 }

@@ -1,0 +1,170 @@
+//! What is written: the difference between what is wanted and what is there, object by object.
+
+use super::*;
+
+impl Announcer {
+    /// Writes what differs, as far as there is room.
+    pub(super) fn write(&mut self, now: Duration, effects: &mut Vec<Effect>) {
+        let over: Vec<Name> = self
+            .busy
+            .iter()
+            .filter(|(_, busy)| match busy {
+                Busy::Writing(_) => false,
+                Busy::Echo(_, until) | Busy::Failed(until) => *until <= now,
+            })
+            .map(|(name, _)| name.clone())
+            .collect();
+        for name in over {
+            self.busy.remove(&name);
+            self.unequal.insert(name);
+        }
+        let mut later = BTreeSet::new();
+        while let Some(name) = self.unequal.pop_first() {
+            // Its end makes it be looked at again.
+            if self.busy.contains_key(&name) {
+                continue;
+            }
+            let Some(change) = self.change(&name) else {
+                self.failing.remove(&name);
+                continue;
+            };
+            if self.writing >= WRITES {
+                later.insert(name);
+                break;
+            }
+            self.writing += 1;
+            let deleting = matches!(change, Change::Delete { .. });
+            self.busy.insert(name.clone(), Busy::Writing(deleting));
+            effects.push(Effect::Write(name, change));
+        }
+        self.unequal.append(&mut later);
+    }
+
+    /// The write that an object needs; `None` when it is as it should be.
+    fn change(&self, (object, name): &Name) -> Option<Change> {
+        match object {
+            Object::Announcement => {
+                let found = self.announcements.get(name);
+                match self.wanted_announcements.get(name) {
+                    Some(spec) => {
+                        let same = found.is_some_and(|found| found.ours && found.spec == **spec);
+                        let version = found.map(|found| found.version.clone());
+                        (!same).then(|| Change::Announcement(version, Arc::clone(spec)))
+                    }
+                    None => delete(found),
+                }
+            }
+            Object::Speaker => {
+                let found = self.speakers.get(name);
+                match self.wanted_speakers.get(name) {
+                    Some((spec, owner)) => {
+                        let same = found.is_some_and(|found| {
+                            found.ours
+                                && found.spec == **spec
+                                && found.owner.as_ref() == Some(owner)
+                        });
+                        let version = found.map(|found| found.version.clone());
+                        (!same).then(|| Change::Speaker(version, Arc::clone(spec), owner.clone()))
+                    }
+                    None => delete(found),
+                }
+            }
+        }
+    }
+
+    /// What the watch says of an object: its version, `None` when it is gone.
+    pub(super) fn echo(&mut self, name: &Name, version: Option<&Arc<str>>) {
+        let over = match (self.busy.get(name), version) {
+            (Some(Busy::Echo(Some(awaited), _)), Some(seen)) => !newer(awaited, seen),
+            // A deletion is over when the object is gone. What was written and is gone was deleted
+            // by somebody else.
+            (Some(Busy::Echo(..)), None) => true,
+            (Some(Busy::Failed(_)), _) => true,
+            (Some(Busy::Echo(None, _) | Busy::Writing(_)) | None, _) => false,
+        };
+        if over {
+            self.busy.remove(name);
+        }
+    }
+
+    /// The object as the watch knows it has this version already.
+    fn is_known(&self, (object, name): &Name, version: &str) -> bool {
+        let known = match object {
+            Object::Announcement => self.announcements.get(name).map(|found| &found.version),
+            Object::Speaker => self.speakers.get(name).map(|found| &found.version),
+        };
+        known.is_some_and(|known| !newer(version, known))
+    }
+
+    fn is_gone(&self, (object, name): &Name) -> bool {
+        match object {
+            Object::Announcement => !self.announcements.contains_key(name),
+            Object::Speaker => !self.speakers.contains_key(name),
+        }
+    }
+
+    pub(super) fn written(
+        &mut self,
+        name: &Name,
+        result: Result<Arc<str>, Failure>,
+        now: Duration,
+    ) {
+        let Some(Busy::Writing(deleting)) = self.busy.get(name) else {
+            return; // of a leadership that is over
+        };
+        let deleting = *deleting;
+        self.writing = self.writing.saturating_sub(1);
+        self.busy.remove(name);
+        self.unequal.insert(name.clone());
+        let busy = match result {
+            // The watch may have been quicker than the reply.
+            Ok(_) if deleting && self.is_gone(name) => None,
+            Ok(version) if !deleting && self.is_known(name, &version) => None,
+            Ok(version) => Some(Busy::Echo((!deleting).then_some(version), now + ECHO)),
+            // It is gone, or was; the watch will say so.
+            Err(Failure::NotFound) if deleting && self.is_gone(name) => None,
+            Err(failure) => {
+                match &failure {
+                    Failure::Conflict | Failure::NotFound | Failure::Unknown(_) => {
+                        tracing::debug!(?name, ?failure, "a write failed: again");
+                    }
+                    Failure::Refused(error) => {
+                        tracing::warn!(?name, %error, "the API server refused a write");
+                    }
+                }
+                Some(Busy::Failed(now + self.delay(name)))
+            }
+        };
+        match busy {
+            Some(busy) => drop(self.busy.insert(name.clone(), busy)),
+            None => drop(self.failing.remove(name)),
+        }
+    }
+
+    fn delay(&mut self, name: &Name) -> Duration {
+        self.seed = self
+            .seed
+            .wrapping_mul(6_364_136_223_846_793_005)
+            .wrapping_add(1);
+        let seed = self.seed;
+        let backoff = self.failing.entry(name.clone()).or_insert_with(|| {
+            ExponentialBuilder::default()
+                .with_min_delay(FIRST_DELAY)
+                .with_max_delay(LONGEST_DELAY)
+                .with_jitter()
+                .with_jitter_seed(seed)
+                .without_max_times()
+                .build()
+        });
+        backoff.next().unwrap_or(LONGEST_DELAY)
+    }
+}
+
+/// What is not ours stays.
+fn delete<S>(found: Option<&Found<S>>) -> Option<Change> {
+    let found = found.filter(|found| found.ours)?;
+    Some(Change::Delete {
+        version: found.version.clone(),
+        uid: found.uid.clone(),
+    })
+}
