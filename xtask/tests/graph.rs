@@ -86,6 +86,11 @@ fn wire_reaches_neither_tokio_nor_kube() {
 }
 
 #[test]
+fn speakers_decide_without_tokio_and_kube() {
+    assert_eq!(reached("speaker-core", IO), NOTHING);
+}
+
+#[test]
 fn aws_plans_without_tokio_and_kube() {
     assert_eq!(reached("aws", IO), NOTHING);
 }

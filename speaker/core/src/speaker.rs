@@ -7,6 +7,7 @@
 
 mod conflict;
 mod life;
+mod meeting;
 mod own;
 mod peers;
 mod report;
@@ -155,6 +156,8 @@ impl Speaker {
             }
             Input::Synced(kind) => self.synced(kind, now),
             Input::Links(links) => self.links_changed(links, now),
+            // Without any key it could neither hear nor be heard, and would take all for dead.
+            Input::Keys(keys) if keys.is_empty() => {}
             Input::Keys(keys) => self.keys = keys,
             Input::Leave => self.leave(now),
         }

@@ -167,6 +167,27 @@ fn frames_of_a_vlan_of_other_stations_and_of_this_machine_are_left_out() {
 }
 
 #[test]
+fn any_other_kind_of_frame_about_an_owned_address_is_dropped() {
+    let program = program([ip("203.0.113.5"), ip("2001:db8::5")]);
+    // Ethernet type, form, lengths, operation; type, version, next header, hop limit, type, code.
+    let rows = [
+        (
+            "203.0.113.5",
+            [12, 13, 14, 15, 16, 17, 18, 19, 20].as_slice(),
+        ),
+        ("2001:db8::5", [12, 13, 14, 20, 21, 54, 55].as_slice()),
+    ];
+    for (address, bytes) in rows {
+        for at in bytes {
+            let mut frame = asks(ip(address));
+            assert!(accepts(&program, &frame));
+            frame[*at] ^= 0x40;
+            assert!(!accepts(&program, &frame), "byte {at} for {address}");
+        }
+    }
+}
+
+#[test]
 fn equal_addresses_make_equal_programs() {
     let addresses = [ip("203.0.113.5"), ip("2001:db8::5"), ip("203.0.113.9")];
     let turned = [addresses[2], addresses[1], addresses[0], addresses[2]];

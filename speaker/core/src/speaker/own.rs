@@ -59,18 +59,20 @@ impl Speaker {
             settled: 0,
             least: u64::MAX,
         };
-        let mut count = |node: &str| {
+        let mut count = |hash: u64| {
             sight.settled += 1;
-            sight.least = sight.least.min(hash(node));
+            sight.least = sight.least.min(hash);
         };
         if self.card.is_settled() {
-            count(&self.card.node);
+            count(hash(&self.card.node));
         }
         let mut alive = 0;
-        for card in self.peers.iter().filter_map(|(_, peer)| peer.card.as_ref()) {
-            alive += 1;
-            if card.is_settled() {
-                count(&card.node);
+        for (_, peer) in self.peers.iter() {
+            if let Some(card) = &peer.card {
+                alive += 1;
+                if card.is_settled() {
+                    count(peer.hash);
+                }
             }
         }
         sight.alive += alive;

@@ -8,11 +8,14 @@ use rustc_hash::FxHashMap;
 
 use crate::envelope::Window;
 use crate::message::{Card, Sight};
+use crate::score::hash;
 
 /// One node.
 #[derive(Debug)]
 pub(super) struct Peer {
     pub(super) addr: SocketAddr,
+    /// Of its name.
+    pub(super) hash: u64,
     boot: u64,
     window: Window,
     /// None: it is not alive, or has not said anything in this life.
@@ -82,6 +85,7 @@ impl Peers {
     pub(super) fn admit(&mut self, card: &Card, from: SocketAddr, counter: u64) -> Admission {
         let fresh = |boot| Peer {
             addr: from,
+            hash: hash(&card.node),
             boot,
             window: Window::default(),
             card: None,

@@ -1,6 +1,8 @@
 //! The network splits and heals; nodes are stopped and resumed; links flap.
 use std::time::Duration;
 
+use speaker_core::Phase;
+
 use crate::world::{World, ms, secs};
 
 const IPS: [&str; 6] = [
@@ -17,6 +19,7 @@ fn heal(seed: u64, nodes: usize, away: &[usize], split: Duration) -> Duration {
     let mut world = World::settled(seed, nodes, &IPS);
     let client = world.client(0, &IPS);
     world.run(ms(300));
+    let owned: Vec<Vec<_>> = (0..nodes).map(|node| world.owned(node)).collect();
     let stay: Vec<usize> = (0..nodes).filter(|node| !away.contains(node)).collect();
     world.split(&[&stay, away]);
     let there = world.client(1, &IPS);
@@ -37,6 +40,14 @@ fn heal(seed: u64, nodes: usize, away: &[usize], split: Duration) -> Duration {
     world.clients[there].until = healed;
     world.run(secs(5));
     world.assert_converged();
+    for node in &stay {
+        assert_eq!(world.figures(*node).phase, Phase::Settled, "seed {seed}");
+        let mut kept = owned[*node].iter();
+        assert!(
+            kept.all(|ip| world.owned(*node).contains(ip)),
+            "seed {seed}"
+        );
+    }
     let after: Vec<Vec<_>> = stay.iter().map(|node| world.owned(*node)).collect();
     if split > secs(1) {
         assert_eq!(before, after, "nothing moves on the larger side");
@@ -74,14 +85,14 @@ fn spread(name: &str, mut times: Vec<Duration>) {
 fn after_a_heal_two_answer_for_200_ms_at_most_and_nothing_moves_on_the_larger_side() {
     spread(
         "1 of 3",
-        (0..30).map(|seed| heal(seed, 3, &[2], secs(5))).collect(),
+        (0..20).map(|seed| heal(seed, 3, &[2], secs(5))).collect(),
     );
 }
 
 #[test]
 fn the_same_when_the_sides_are_equal() {
     let mut times = Vec::new();
-    for seed in 0..20 {
+    for seed in 0..12 {
         let mut world = World::settled(seed, 4, &IPS);
         let client = world.client(0, &IPS);
         world.split(&[&[0, 1], &[2, 3]]);
@@ -90,8 +101,7 @@ fn the_same_when_the_sides_are_equal() {
         world.heal();
         world.run(secs(5));
         world.assert_converged();
-        let settled =
-            (0..4).filter(|node| world.figures(*node).phase == speaker_core::Phase::Settled);
+        let settled = (0..4).filter(|node| world.figures(*node).phase == Phase::Settled);
         assert_eq!(settled.count(), 2, "one side goes on");
         let doubled = world.clients[client].doubled(healed, Duration::MAX);
         let last = doubled
@@ -109,7 +119,7 @@ fn the_same_among_many() {
     let away: Vec<usize> = (12..20).collect();
     spread(
         "8 of 20",
-        (0..3).map(|seed| heal(seed, 20, &away, secs(5))).collect(),
+        (0..2).map(|seed| heal(seed, 20, &away, secs(5))).collect(),
     );
 }
 
@@ -130,7 +140,7 @@ fn a_short_split_ends_well_whenever_it_heals() {
 
 #[test]
 fn three_sides_become_one() {
-    for seed in 0..10 {
+    for seed in 0..5 {
         let mut world = World::settled(seed, 5, &IPS);
         world.split(&[&[0, 1], &[2, 3], &[4]]);
         world.run(secs(4));
@@ -142,7 +152,7 @@ fn three_sides_become_one() {
 
 #[test]
 fn all_alone_and_then_together_again() {
-    for seed in 0..10 {
+    for seed in 0..5 {
         let mut world = World::settled(seed, 4, &IPS);
         let client = world.client(0, &IPS);
         world.split(&[&[0], &[1], &[2], &[3]]);
@@ -158,7 +168,7 @@ fn all_alone_and_then_together_again() {
 
 #[test]
 fn a_flapping_link_takes_nothing_back_before_the_rejoin_delay() {
-    for seed in 0..10 {
+    for seed in 0..4 {
         let mut world = World::settled(seed, 3, &IPS);
         let victim = world.owners(IPS[0])[0];
         let others: Vec<usize> = (0..3).filter(|node| *node != victim).collect();
@@ -176,14 +186,14 @@ fn a_flapping_link_takes_nothing_back_before_the_rejoin_delay() {
         world.heal();
         world.run(secs(33));
         world.assert_converged();
-        assert_eq!(world.figures(victim).phase, speaker_core::Phase::Settled);
+        assert_eq!(world.figures(victim).phase, Phase::Settled);
         assert_eq!(world.owners(IPS[0]), [victim]);
     }
 }
 
 #[test]
 fn a_stopped_node_answers_nothing_after_it_is_resumed_that_another_owns() {
-    for seed in 0..30 {
+    for seed in 0..8 {
         for (number, stop) in [ms(160), ms(300), ms(400), ms(600), secs(1), secs(5)]
             .into_iter()
             .enumerate()
@@ -212,7 +222,7 @@ fn a_stopped_node_answers_nothing_after_it_is_resumed_that_another_owns() {
             if stop <= ms(300) {
                 assert_eq!(
                     world.figures(victim).phase,
-                    speaker_core::Phase::Settled,
+                    Phase::Settled,
                     "it was not missed"
                 );
                 let from = resumed + ms(20);

@@ -38,7 +38,7 @@ fn assert_nothing_was_lost(world: &World, client: usize) {
 
 #[test]
 fn a_cordoned_node_hands_over_and_takes_back() {
-    for seed in 0..10 {
+    for seed in 0..5 {
         let (mut world, client) = world(seed, 3, 400);
         let victim = world.owners(IPS[0])[0];
         world.write_peer(victim, |peer| peer.last_choice = true);
@@ -54,7 +54,7 @@ fn a_cordoned_node_hands_over_and_takes_back() {
 
 #[test]
 fn an_excluded_node_and_one_without_the_pool_hand_over() {
-    for seed in 0..10 {
+    for seed in 0..5 {
         let (mut world, client) = world(seed, 3, 400);
         let victim = world.owners(IPS[0])[0];
         world.write_peer(victim, |peer| match seed % 2 {
@@ -93,7 +93,7 @@ fn when_the_last_node_is_excluded_nobody_answers() {
 
 #[test]
 fn a_node_that_is_told_to_end_hands_over_first() {
-    for seed in 0..10 {
+    for seed in 0..5 {
         let (mut world, client) = world(seed, 3, 400);
         let victim = world.owners(IPS[0])[0];
         let at = world.now;
@@ -139,7 +139,7 @@ fn a_rolling_restart_loses_nothing() {
 
 #[test]
 fn changing_endpoints_move_an_address_without_loss_whatever_the_watches_lag() {
-    for seed in 0..10 {
+    for seed in 0..5 {
         let (mut world, client) = world(seed, 4, 900);
         for round in 0..6 {
             for ip in IPS {
@@ -160,7 +160,7 @@ fn changing_endpoints_move_an_address_without_loss_whatever_the_watches_lag() {
 
 #[test]
 fn an_address_that_moves_to_another_group_is_answered_throughout() {
-    for seed in 0..10 {
+    for seed in 0..5 {
         let (mut world, client) = world(seed, 4, 400);
         world.announce_group("group-a", &IPS[..3], None);
         world.announce_group("group-b", &IPS[3..], None);

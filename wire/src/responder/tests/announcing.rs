@@ -74,6 +74,33 @@ fn three_announcements_are_made_however_short_a_burst_is() {
 }
 
 #[test]
+fn what_falls_on_the_end_of_a_burst_is_part_of_it() {
+    let settings = Settings {
+        burst: ms(650),
+        ..Settings::default()
+    };
+    let mut responder = Responder::new(settings, 7);
+    responder.set_links(&both_links());
+    responder.own(V6.into(), &[ETH0], START);
+    let times = times(&mut responder, V6.into(), START + ms(10_000));
+    assert_eq!(times, [0, 50, 150, 650]);
+}
+
+#[test]
+fn frames_left_from_an_earlier_ownership_count_for_nothing() {
+    let mut responder = idle();
+    responder.own(V4.into(), &[ETH0, ETH1], START);
+    assert!(responder.poll(START).is_some());
+    responder.disown(V4.into());
+    responder.own(V4.into(), &[ETH0, ETH1], START);
+    for _ in 0..4 {
+        assert!(!responder.has_announced(V4.into()));
+        assert!(responder.poll(START).is_some());
+    }
+    assert!(responder.has_announced(V4.into()));
+}
+
+#[test]
 fn polling_ends_whatever_was_set() {
     for extreme in [Duration::ZERO, Duration::from_nanos(1), Duration::MAX] {
         let settings = Settings {

@@ -165,6 +165,15 @@ fn a_held_address_is_silent_until_then() {
 }
 
 #[test]
+fn a_question_heard_in_a_silence_is_not_answered_after_it() {
+    let request = arp::Packet::request(THEIR_MAC, THEIR_V4, V4).write();
+    let mut responder = owner();
+    responder.hold(V4.into(), START + ms(1));
+    responder.handle(ETH0, &request, START);
+    assert_eq!(drain(&mut responder, START + ms(1)), []);
+}
+
+#[test]
 fn an_answer_that_waits_is_dropped_when_the_address_is_given_up_or_held_or_its_link_goes() {
     let request = arp::Packet::request(THEIR_MAC, THEIR_V4, V4).write();
     let rows: [fn(&mut Responder); 4] = [
@@ -212,4 +221,10 @@ fn a_flood_of_questions_does_not_stop_announcements() {
     for number in 0..20 {
         assert!(responder.has_announced(Ipv4Addr::new(203, 0, 113, 100 + number).into()));
     }
+}
+
+#[test]
+fn a_message_about_a_group_is_not_read() {
+    let message = ndp::Message::solicitation(THEIR_MAC, THEIR_V6, ndp::ALL_NODES);
+    assert_eq!(ndp::Message::read(&message.write()), None);
 }

@@ -113,6 +113,8 @@ pub(crate) struct World {
     pub(crate) rejoin_delay: Duration,
     pub(crate) max_lag: u64,
     pub(crate) is_api_up: bool,
+    /// Nodes do not hear each other's frames: of many, the kernel's filters drop nearly all.
+    pub(crate) is_deaf: bool,
     pub(crate) log: Vec<(u64, Change)>,
     pub(crate) current: BTreeMap<(bool, Arc<str>), (u64, Change)>,
     pub(crate) version: u64,
@@ -134,6 +136,7 @@ impl World {
             rejoin_delay: secs(30),
             max_lag: 50,
             is_api_up: true,
+            is_deaf: false,
             log: Vec::new(),
             current: BTreeMap::new(),
             version: 1_000,
@@ -508,7 +511,7 @@ impl World {
         self.counts.datagrams += 1;
         self.counts.bytes += bytes.len() as u64;
         self.counts.largest = self.counts.largest.max(bytes.len());
-        let node = self.nodes.iter().position(|node| node.addr() == to);
+        let node = Node::number_at(to).filter(|number| *number < self.nodes.len());
         let Some(to) = node.filter(|to| self.nodes[*to].group == self.nodes[from].group) else {
             return;
         };
@@ -532,7 +535,10 @@ impl World {
         let group = self.group_of(from);
         let to = Mac(bytes[..6].try_into().unwrap());
         let bytes: Arc<[u8]> = bytes.into();
-        let nodes = (0..self.nodes.len()).map(Station::Node);
+        let is_heard = !(self.is_deaf && matches!(from, Station::Node(_)));
+        let nodes = (0..self.nodes.len())
+            .filter(|_| is_heard)
+            .map(Station::Node);
         let clients = (0..self.clients.len()).map(Station::Client);
         let stations: Vec<Station> = nodes
             .chain(clients)

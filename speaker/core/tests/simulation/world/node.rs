@@ -65,6 +65,17 @@ impl Node {
         IpAddr::V4(Ipv4Addr::new(10, 0, high, low))
     }
 
+    /// Whose address that is.
+    pub(crate) fn number_at(addr: SocketAddr) -> Option<usize> {
+        match addr.ip() {
+            IpAddr::V4(ip) => {
+                let [_, _, high, low] = ip.octets();
+                usize::from(u16::from_be_bytes([high, low])).checked_sub(1)
+            }
+            IpAddr::V6(_) => None,
+        }
+    }
+
     pub(crate) fn addr(&self) -> SocketAddr {
         SocketAddr::new(self.ip(), 7947)
     }
