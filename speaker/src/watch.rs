@@ -29,10 +29,16 @@ use translate::{Names, Words};
 
 /// Objects per page where there are no streaming lists: a page is in memory as a whole.
 const PAGE: u32 = 100;
-/// The pause after an error, with some more by chance: an API server that returns must find everybody
-/// back within about a second, and not all at once.
-const PAUSE: Duration = Duration::from_millis(300);
-const SPREAD: Duration = Duration::from_millis(500);
+/// The pause when there was no answer, doubled at most by chance: an API server that returns must find
+/// everybody back within about a second, and not all at once.
+const UNREACHABLE: Duration = Duration::from_millis(400);
+/// The same when the answer was that it cannot, as while it starts.
+const UNABLE: Duration = Duration::from_millis(700);
+/// The same when it was that we may not, or that there is no such kind: somebody has to do something.
+const REFUSED: Duration = Duration::from_secs(3);
+/// How long a watch lasts, in seconds. A connection that is dead without a word is noticed only
+/// then; the first node to notice sees a change and the others list anew by that.
+const WATCH: u32 = 120;
 
 /// What a watch tells the core; [`speaker_core::Input`] that owns what it says.
 #[derive(Clone, Debug, PartialEq)]
@@ -145,7 +151,7 @@ async fn follow<S: Watched>(mut sight: Sight, look: impl Fn(&Lean<S>)) {
     let mut trouble = Trouble::new::<S>();
     let mut streaming = true;
     loop {
-        let mut config = watcher::Config::default().page_size(PAGE);
+        let mut config = watcher::Config::default().page_size(PAGE).timeout(WATCH);
         if streaming {
             config = config.streaming_lists();
         }
@@ -190,7 +196,7 @@ async fn follow<S: Watched>(mut sight: Sight, look: impl Fn(&Lean<S>)) {
                 break;
             }
             trouble.say(&error);
-            sleep(PAUSE + SPREAD.mul_f64(fastrand::f64())).await;
+            sleep(pause(&error).mul_f64(1.0 + fastrand::f64())).await;
         }
     }
 }
@@ -230,6 +236,14 @@ fn status(error: &watcher::Error) -> Option<&Status> {
         | watcher::Error::WatchStartFailed(_)
         | watcher::Error::WatchFailed(_)
         | watcher::Error::NoResourceVersion => None,
+    }
+}
+
+fn pause(error: &watcher::Error) -> Duration {
+    match status(error).map(|status| status.code) {
+        None => UNREACHABLE,
+        Some(401 | 403 | 404) => REFUSED,
+        Some(_) => UNABLE,
     }
 }
 

@@ -191,4 +191,68 @@ mod lab {
             }
         }
     }
+
+    /// A figure of `/proc/PID/status`, in KiB where it is an amount of memory.
+    fn proc_status(pid: u32, name: &str) -> u64 {
+        let text = std::fs::read_to_string(format!("/proc/{pid}/status")).unwrap();
+        let line = text.lines().find_map(|line| line.strip_prefix(name));
+        let line = line.and_then(|line| line.strip_prefix(':')).unwrap();
+        line.split_whitespace().next().unwrap().parse().unwrap()
+    }
+
+    /// Clock ticks (100 a second) that a process has run for.
+    fn ticks(pid: u32) -> u64 {
+        let text = std::fs::read_to_string(format!("/proc/{pid}/stat")).unwrap();
+        let fields: Vec<_> = text
+            .rsplit(')')
+            .next()
+            .unwrap()
+            .split_whitespace()
+            .collect();
+        fields[11].parse::<u64>().unwrap() + fields[12].parse::<u64>().unwrap()
+    }
+
+    /// The figure of the issue is for a release: `PORTOLAN_SPEAKER=target/release/portolan-speaker`.
+    #[test]
+    #[ignore = "makes network namespaces: cargo xtask test"]
+    fn a_thousand_addresses_take_little_memory() {
+        let release = std::env::var("PORTOLAN_SPEAKER").is_ok();
+        let mut town = Town::new(2);
+        town.start_all();
+        for number in 0..1000 {
+            town.announce(&[&format!("10.77.{}.{}", 1 + number / 250, number % 250)]);
+        }
+        let owned = |town: &Town| {
+            let of = |node| figure(town, node, "portolan_speaker_owned_addresses");
+            (of(0), of(1))
+        };
+        // They are in no subnet of the nodes', so that the default route's interface is taken.
+        town.wait("every address to have an owner", |town| {
+            let (one, other) = owned(town);
+            one + other == 1000.0
+        });
+        println!("owned: {:?}", owned(&town));
+        town.kill(1);
+        town.wait("one to own all", |town| {
+            figure(town, 0, "portolan_speaker_owned_addresses") == 1000.0
+        });
+        std::thread::sleep(std::time::Duration::from_secs(8));
+        let pid = town.pid(0);
+        let before = ticks(pid);
+        std::thread::sleep(std::time::Duration::from_secs(10));
+        let ran = ticks(pid) - before;
+        let [resident, anonymous, file, peak] =
+            ["VmRSS", "RssAnon", "RssFile", "VmHWM"].map(|name| proc_status(pid, name));
+        let threads = proc_status(pid, "Threads");
+        println!(
+            "VmRSS {resident} KiB (anonymous {anonymous}, file {file}), peak {peak} KiB, {threads} threads, \
+             {ran} ticks of CPU in 10 s"
+        );
+        assert_eq!(town.status(0).announced.len(), 1000);
+        assert!(
+            resident < if release { 12 << 10 } else { 64 << 10 },
+            "{}",
+            town.logs()
+        );
+    }
 }

@@ -100,6 +100,20 @@ fn the_demo_is_built_without_a_cloud_sdk() {
     assert_eq!(reached("demo", CLOUD), NOTHING);
 }
 
+#[test]
+fn packet_reaches_neither_tokio_nor_kube() {
+    assert_eq!(reached("packet", IO), NOTHING);
+}
+
+/// It runs on every node.
+#[test]
+fn the_speaker_links_no_cloud_sdk_no_controller_and_no_emulator() {
+    let others = ["aws", "controller", "devapi", "demo"];
+    assert_eq!(reached("speaker", CLOUD), NOTHING);
+    assert_eq!(reached("speaker", &others), NOTHING);
+    assert_eq!(reached("speaker", &["aws-lc", "openssl-sys"]), NOTHING);
+}
+
 /// Every package of this workspace.
 fn members() -> Vec<String> {
     let output = Command::new(env!("CARGO"))

@@ -210,7 +210,7 @@ impl Town {
                 "KILL",
                 "--",
             ])
-            .arg(env!("CARGO_BIN_EXE_portolan-speaker"))
+            .arg(program())
             .args(["--node-name", &name(node), "--rejoin-delay", "1s", "--keys"])
             .arg(self.folder.path().join("keys"))
             .arg("--kubeconfig")
@@ -345,6 +345,12 @@ impl Drop for Town {
     }
 }
 
+/// The speaker, built as the tests are, or the one that is named.
+fn program() -> String {
+    let built = || env!("CARGO_BIN_EXE_portolan-speaker").to_owned();
+    std::env::var("PORTOLAN_SPEAKER").unwrap_or_else(|_| built())
+}
+
 /// Of a node, counted from 0.
 pub fn name(node: usize) -> String {
     format!("node{node}")
@@ -399,6 +405,7 @@ ip link set {name} master br0 up
 ip -n {name} address add 10.77.0.{last}/24 dev eth0
 ip -n {name} address add fd77::{last}/64 dev eth0 nodad
 ip -n {name} link set eth0 up
+ip -n {name} route add default via 10.77.0.1
 "
     )
 }
