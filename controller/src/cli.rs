@@ -11,6 +11,7 @@ use serde::Serialize;
 
 #[cfg(feature = "aws")]
 mod account;
+pub(crate) mod keys;
 pub(crate) mod orphans;
 pub(crate) mod plan;
 

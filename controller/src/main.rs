@@ -37,6 +37,8 @@ enum Command {
     Plan(cli::plan::PlanArguments),
     /// List load balancers of this cluster in AWS that no Service is for; delete them if told to.
     Orphans(cli::orphans::OrphansArguments),
+    /// Give the speakers a new key to talk to one another by; they go on meanwhile.
+    RotateSpeakerKey(cli::keys::RotateArguments),
 }
 
 #[derive(Args)]
@@ -59,6 +61,10 @@ struct ControllerArguments {
     /// Where /healthz, /readyz and /metrics are served.
     #[arg(long, default_value = "127.0.0.1:8080", value_name = "IP:PORT")]
     admin_address: SocketAddr,
+    /// Which Secret, in the Lease's namespace, to make the speakers' key in, if there is none;
+    /// without it no key is made.
+    #[arg(long, value_name = "NAME")]
+    speaker_keys: Option<String>,
     #[command(flatten)]
     aws: AwsArguments,
     /// How the log is written; what is logged is set by $RUST_LOG.
@@ -124,6 +130,7 @@ fn main() -> ExitCode {
         Command::Crds => print_crds().map(|()| ExitCode::SUCCESS),
         Command::Plan(arguments) => cli::plan::plan(arguments),
         Command::Orphans(arguments) => cli::orphans::orphans(arguments),
+        Command::RotateSpeakerKey(arguments) => cli::keys::rotate(arguments),
     };
     match outcome {
         Ok(code) => code,
@@ -175,10 +182,15 @@ async fn run(arguments: ControllerArguments) -> Result<()> {
     let config = config(arguments.kubeconfig, arguments.context).await?;
     let seed = std::hash::RandomState::new().hash_one(std::process::id());
     let identity = identity(seed);
-    let election = arguments.leader_elect.then(|| shell::Election {
-        namespace: arguments
-            .lease_namespace
-            .unwrap_or_else(|| config.default_namespace.clone()),
+    let namespace = arguments
+        .lease_namespace
+        .unwrap_or_else(|| config.default_namespace.clone());
+    let speaker_keys = arguments.speaker_keys.map(|name| shell::SecretName {
+        namespace: namespace.clone(),
+        name,
+    });
+    let election = arguments.leader_elect.then_some(shell::Election {
+        namespace,
         name: arguments.lease_name,
     });
     info!(
@@ -194,6 +206,7 @@ async fn run(arguments: ControllerArguments) -> Result<()> {
         election,
         admin: Some(arguments.admin_address),
         aws: arguments.aws.provider()?,
+        speaker_keys,
         ..shell::Options::single(&identity)
     };
 

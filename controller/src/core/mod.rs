@@ -7,6 +7,7 @@ pub mod decide;
 pub mod effect;
 pub mod engine;
 pub mod index;
+pub mod keys;
 pub mod lease;
 pub mod ledger;
 pub mod line;

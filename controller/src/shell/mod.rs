@@ -13,6 +13,7 @@ pub mod aws;
 mod client;
 mod drive;
 mod election;
+mod keys;
 mod mailbox;
 mod metrics;
 mod run;
@@ -21,6 +22,7 @@ mod write;
 
 pub use client::{USER_AGENT, client, client_over};
 pub use drive::{Mandate, Order};
+pub use keys::{Error as KeysError, SecretName, rotate as rotate_key};
 pub use mailbox::Mailbox;
 pub use run::{CloudFigures, Election, Ended, Error, Options, Provider, Seat, State, run};
 

@@ -25,6 +25,7 @@ use super::{
     announce::{self, Desk},
     drive::{self, Mandate, Order, World},
     election,
+    keys::{self, SecretName},
     mailbox::Mailbox,
     metrics::{Exposition, Metrics},
     watch::{self, Watched},
@@ -57,6 +58,8 @@ pub struct Options {
     pub streaming_lists: bool,
     /// Unix seconds now.
     pub wall: fn() -> i64,
+    /// The Secret to make the speakers' key in; `None`: none is made.
+    pub speaker_keys: Option<SecretName>,
     /// What serves classes with `spec.aws`; `None`: nothing does.
     pub aws: Option<Provider>,
     /// Where the state is published; see [`Options::observe`].
@@ -148,6 +151,7 @@ impl Options {
             admin: None,
             concurrency: 32,
             aws: None,
+            speaker_keys: None,
             streaming_lists: true,
             wall: || Timestamp::now().as_second(),
             state: sync::Sender::default(),
@@ -328,6 +332,10 @@ pub async fn run(
         seed: options.seed,
     });
     parts.spawn("the announcer", announcer);
+    if let Some(secret) = options.speaker_keys.clone() {
+        let kept = keys::keep(client.clone(), secret, mandate_seen.clone(), options.wall);
+        parts.spawn("the speakers' keys", kept);
+    }
     let world = World {
         client,
         identity: options.identity,

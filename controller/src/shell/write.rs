@@ -186,7 +186,7 @@ pub(super) fn cluster<K: Resource<DynamicType = ()>>() -> Requests {
     Requests::new(K::url_path(&(), None))
 }
 
-fn patching() -> PatchParams {
+pub(super) fn patching() -> PatchParams {
     PatchParams {
         field_manager: Some(MANAGER.to_owned()),
         ..PatchParams::default()
