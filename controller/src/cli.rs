@@ -11,7 +11,9 @@ use serde::Serialize;
 
 #[cfg(feature = "aws")]
 mod account;
+mod cluster;
 pub(crate) mod keys;
+pub(crate) mod numbers;
 pub(crate) mod orphans;
 pub(crate) mod plan;
 
@@ -65,7 +67,7 @@ pub(crate) enum Output {
     /// For people.
     #[default]
     Text,
-    /// For programs: docs/plan.md describes it.
+    /// For programs: docs/plan.md and docs/numbers.md describe it.
     Json,
 }
 
@@ -79,6 +81,15 @@ impl Output {
         out.write_all(text.as_bytes())
             .context("cannot write to stdout")
     }
+}
+
+/// Runs until `work` is done.
+fn block_on<T>(work: impl Future<Output = Result<T>>) -> Result<T> {
+    tokio::runtime::Builder::new_current_thread()
+        .enable_all()
+        .build()
+        .context("cannot start the runtime")?
+        .block_on(work)
 }
 
 /// What a file has, and how messages call it; `-` is stdin.

@@ -39,6 +39,8 @@ enum Command {
     Orphans(cli::orphans::OrphansArguments),
     /// Give the speakers a new key to talk to one another by; they go on meanwhile.
     RotateSpeakerKey(cli::keys::RotateArguments),
+    /// Show who has which nodePort, clusterIP and external address, and how full pools are.
+    Numbers(cli::numbers::NumbersArguments),
 }
 
 #[derive(Args)]
@@ -131,6 +133,7 @@ fn main() -> ExitCode {
         Command::Plan(arguments) => cli::plan::plan(arguments),
         Command::Orphans(arguments) => cli::orphans::orphans(arguments),
         Command::RotateSpeakerKey(arguments) => cli::keys::rotate(arguments),
+        Command::Numbers(arguments) => cli::numbers::numbers(arguments),
     };
     match outcome {
         Ok(code) => code,

@@ -190,6 +190,19 @@ fn walk(shell: &Shell) {
     shell.until("get service nowhere --namespace tenant-a", "203.0.113.77");
     shell.ok("delete service only-a --namespace tenant-a");
     shell.until("get service only-b --namespace tenant-a", "192.0.2.7");
+    let node = shell.folder.path().join("node.yaml");
+    let text = "{apiVersion: v1, kind: Node, metadata: {name: gate}, status: {addresses: \
+                [{type: InternalIP, address: 10.0.0.1}]}}";
+    std::fs::write(&node, text).unwrap();
+    shell.ok(&format!("apply -f {}", node.display()));
+    shell.ok("apply -f examples/pools-announced.yaml");
+    shell.ok(
+        "annotate service exposed --namespace tenant-a portolan.dev/address-pool=lan --overwrite",
+    );
+    shell.until("get announcements", "192.0.2.128");
+    // runs: kubectl get announcements,speakers,speakerstatuses
+    let table = shell.until("get announcements,speakers,speakerstatuses", "gate");
+    assert!(table.contains("tenant-a/exposed"), "{table}");
     let watch = shell
         .command(
             Path::new(&program),

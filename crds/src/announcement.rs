@@ -6,6 +6,10 @@
     unreachable_pub,
     reason = "KubeSchema copies each struct into a function body"
 )]
+#![expect(
+    clippy::duplicated_attributes,
+    reason = "columns of one type look like duplicates to the lint"
+)]
 
 use kube::{CustomResource, KubeSchema};
 use serde::{Deserialize, Serialize};

@@ -12,6 +12,7 @@
 
 use std::time::Duration;
 
+use controller::shell::{Options, SecretName};
 use devapi::faults::{Fault, Match};
 use serde_json::{Value, json};
 use tests::{
@@ -245,7 +246,7 @@ async fn what_a_node_says_of_itself_is_in_its_speaker_and_nothing_else_is_writte
         })
         .await;
     on.cluster.settled().await;
-    assert_eq!(on.writes(), ["update speakers/b", "update speakers/b"]);
+    assert_eq!(on.writes(), ["patch speakers/b"; 2]);
     on.cluster.delete("Node", "b").await;
     until_gone(&on.cluster, "Speaker", "b").await;
     // Its speaker's word does not count any longer.
@@ -374,7 +375,7 @@ async fn a_pool_with_labels_that_can_be_nobodys_says_so() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn without_an_announced_pool_nobody_looks_at_nodes_and_endpoints() {
+async fn without_an_announced_pool_nothing_is_watched_for_it() {
     let on = Stage::devapi().await;
     on.create([
         pool("lan", &["192.0.2.0/24"]),
@@ -386,7 +387,13 @@ async fn without_an_announced_pool_nobody_looks_at_nodes_and_endpoints() {
     let running = on.start("one");
     on.cluster.until_address("web", "192.0.2.0").await;
     on.cluster.settled().await;
-    for resource in ["nodes", "endpointslices", "speakerstatuses"] {
+    for resource in [
+        "nodes",
+        "endpointslices",
+        "speakerstatuses",
+        "announcements",
+        "speakers",
+    ] {
         let log = on.faults.log();
         let asked = log.count("list", resource) + log.count("watch", resource);
         assert_eq!(asked, 0, "{resource}");
@@ -533,7 +540,7 @@ async fn any_answer_of_the_api_server_is_overcome() {
         let on = stage().await;
         for resource in ["announcements", "speakers"] {
             let writes = Match::writes().resource(resource);
-            on.faults.script(writes, fault.clone()).times(3);
+            on.faults.script(writes, fault).times(3);
         }
         let running = on.start("one");
         on.create([lb("web")]).await;
@@ -661,4 +668,28 @@ async fn hundreds_of_addresses_that_move_cost_one_status_each() {
     let writes = on.writes();
     assert_eq!(writes.len(), 200, "{:?}", &writes[..3]);
     on.fixed_point(running).await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn where_there_are_speakers_what_a_former_process_left_goes_though_no_pool_is_announced() {
+    let (on, running) = served().await;
+    running.crash().await;
+    on.cluster
+        .edit("AddressPool", "lan", |pool| {
+            set(pool, "/spec/announce", Value::Null);
+        })
+        .await;
+    let speakers = Options {
+        speaker_keys: Some(SecretName {
+            namespace: "default".to_owned(),
+            name: "keys".to_owned(),
+        }),
+        ..options("two")
+    };
+    let again = Running::start(on.client.clone(), speakers);
+    until_gone(&on.cluster, "Announcement", "192.0.2.0").await;
+    for name in ["a", "b"] {
+        until_gone(&on.cluster, "Speaker", name).await;
+    }
+    again.stop().await;
 }

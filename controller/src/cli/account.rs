@@ -19,12 +19,3 @@ pub(super) async fn connect(arguments: AccountArguments) -> Result<(Client, Stri
     let cloud = cloud.context("cannot connect to AWS")?;
     Ok((client, namespace, cloud))
 }
-
-/// Runs until `work` is done.
-pub(super) fn block_on<T>(work: impl Future<Output = Result<T>>) -> Result<T> {
-    tokio::runtime::Builder::new_current_thread()
-        .enable_all()
-        .build()
-        .context("cannot start the runtime")?
-        .block_on(work)
-}

@@ -24,7 +24,7 @@ pub(crate) struct OrphansArguments {
 pub(crate) fn orphans(arguments: OrphansArguments) -> Result<ExitCode> {
     use controller::shell::account::orphans;
 
-    let report = super::account::block_on(async {
+    let report = super::block_on(async {
         let (client, _, cloud) = super::account::connect(arguments.account).await?;
         let mut report = orphans::list(&client, &cloud).await?;
         if arguments.delete {

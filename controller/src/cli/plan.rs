@@ -109,7 +109,7 @@ fn online(service: &str, arguments: PlanArguments) -> Result<Report> {
     use model::ServiceKey;
 
     let name = service_name(service)?;
-    super::account::block_on(async {
+    super::block_on(async {
         let (client, namespace, cloud) = super::account::connect(arguments.account).await?;
         let namespace = arguments.namespace.unwrap_or(namespace);
         let key = ServiceKey::new(&namespace, name);

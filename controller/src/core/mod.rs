@@ -2,10 +2,12 @@
 
 pub mod annotations;
 pub mod announce;
+pub mod audit;
 pub mod cloud;
 pub mod decide;
 pub mod effect;
 pub mod engine;
+pub mod holdings;
 pub mod index;
 pub mod keys;
 pub mod lease;

@@ -103,7 +103,7 @@ pub(super) async fn keep(
     let mut pause = FIRST_PAUSE;
     loop {
         let until = *mandate.borrow_and_update();
-        if !until.is_some_and(|until| Instant::now() < until) {
+        if until.is_none_or(|until| until <= Instant::now()) {
             if mandate.changed().await.is_err() {
                 // Whoever kept the mandate is gone: the process is about to end.
                 return std::future::pending().await;

@@ -325,6 +325,7 @@ pub async fn run(
     let announcer = announce::run(announce::Seat {
         client: client.clone(),
         streaming_lists: options.streaming_lists,
+        speakers: options.speaker_keys.is_some(),
         metrics: metrics.clone(),
         desk: Arc::clone(&desk),
         told: Arc::clone(&told),

@@ -19,7 +19,7 @@ use std::time::Duration;
 use chart::{NAMESPACE, kubectl};
 use cluster::{ControlPlane, Options};
 use common::real;
-use controller::shell::{self, Election};
+use controller::shell::{self, Election, SecretName};
 use devapi::faults::{Fault, Faults, Match};
 use rights::{granted, refused, roles, used};
 use serde_json::{Value, json};
@@ -34,6 +34,8 @@ use tower::Layer as _;
 const QUIET: Duration = Duration::from_secs(3);
 /// As the chart names it.
 const LEASE: &str = "portolan-controller";
+/// Likewise.
+const KEYS: &str = "portolan-speaker-keys";
 
 fn apply(plane: &ControlPlane, objects: &str) {
     let apply = ["apply", "--server-side", "--validate=strict", "-f", "-"];
@@ -59,8 +61,13 @@ impl Scene {
             namespace: NAMESPACE.to_owned(),
             name: LEASE.to_owned(),
         };
+        let speaker_keys = Some(SecretName {
+            namespace: NAMESPACE.to_owned(),
+            name: KEYS.to_owned(),
+        });
         let options = shell::Options {
             election: Some(election),
+            speaker_keys,
             streaming_lists,
             ..options(identity)
         };
@@ -168,6 +175,81 @@ async fn live(on: &Scene) {
         .await;
 }
 
+/// Announcements and Speakers are made, changed and deleted.
+async fn announces(on: &Scene) {
+    let cluster = &on.cluster;
+    let lan = pool("lan", &["203.0.113.0/30"]);
+    let lan = with(lan, "/spec/autoAssign", json!(false));
+    cluster
+        .create(with(lan, "/spec/announce", json!({"l2": {}})))
+        .await;
+    let node = json!({
+        "apiVersion": "v1", "kind": "Node", "metadata": {"name": "gate", "labels": {}},
+        "status": {"addresses": [{"type": "InternalIP", "address": "10.0.0.1"}]},
+    });
+    cluster.create(node).await;
+    let pool = "/metadata/annotations/portolan.dev~1address-pool";
+    cluster.create(with(lb("gated"), pool, json!("lan"))).await;
+    let until = async |kind: &str, name: &str, what: &str, holds: fn(&Value) -> bool| {
+        cluster
+            .until(&format!("{kind} {name} {what}"), async |cluster| {
+                let object = cluster.get(kind, name).await;
+                holds(&object.unwrap_or_default())
+            })
+            .await;
+    };
+    let (is_there, is_gone): (fn(&Value) -> bool, fn(&Value) -> bool) =
+        (|o| !o["spec"].is_null(), |o| o["spec"].is_null());
+    until("Speaker", "gate", "is there", is_there).await;
+    let nobody = |o: &Value| o["spec"]["nodes"] == json!([]);
+    until("Announcement", "203.0.113.0", "is nobody's", nobody).await;
+    let endpoints = json!({
+        "apiVersion": "discovery.k8s.io/v1", "kind": "EndpointSlice",
+        "metadata": {
+            "namespace": "default", "name": "gated-1",
+            "labels": {"kubernetes.io/service-name": "gated"},
+        },
+        "addressType": "IPv4", "ports": [{"port": 80}],
+        "endpoints": [{"addresses": ["10.0.0.9"], "nodeName": "gate"}],
+    });
+    cluster.create(endpoints).await;
+    let anybody = |o: &Value| o["spec"]["nodes"].is_null();
+    until("Announcement", "203.0.113.0", "is anybody's", anybody).await;
+    cluster
+        .edit("Node", "gate", |node| {
+            node["spec"]["unschedulable"] = json!(true)
+        })
+        .await;
+    let last = |o: &Value| o["spec"]["lastChoice"] == true;
+    until("Speaker", "gate", "is the last choice", last).await;
+    cluster.delete("Service", "default/gated").await;
+    until("Announcement", "203.0.113.0", "is gone", is_gone).await;
+    cluster.delete("Node", "gate").await;
+    until("Speaker", "gate", "is gone", is_gone).await;
+}
+
+/// What an administrator does, with rights of their own.
+async fn rotates(plane: &ControlPlane) {
+    let program = std::path::Path::new(env!("CARGO_BIN_EXE_cluster")).with_file_name("portolan");
+    // runs: portolan rotate-speaker-key --namespace portolan-system
+    let rotated = std::process::Command::new(program)
+        .args(["rotate-speaker-key", "--namespace", NAMESPACE])
+        .env("KUBECONFIG", plane.kubeconfig())
+        .output()
+        .unwrap();
+    assert!(rotated.status.success(), "{rotated:?}");
+    let path = format!("/api/v1/namespaces/{NAMESPACE}/secrets/{KEYS}");
+    let request = http::Request::get(path).body(Vec::new()).unwrap();
+    let secret: Value = plane
+        .client()
+        .await
+        .unwrap()
+        .request(request)
+        .await
+        .unwrap();
+    assert_eq!(secret["data"].as_object().unwrap().len(), 2, "{secret}");
+}
+
 #[tokio::test]
 #[ignore = "real Kubernetes: cargo xtask cluster build, then cargo test -p cluster -- --ignored"]
 async fn the_roles_grant_exactly_what_the_controller_uses() {
@@ -177,7 +259,7 @@ async fn the_roles_grant_exactly_what_the_controller_uses() {
         "apiVersion": "v1", "kind": "Namespace", "metadata": {"name": NAMESPACE},
     });
     apply(plane, &namespace.to_string());
-    let roles = roles(&[]);
+    let roles = roles(&["--set", "speaker.enabled=true"]);
     let list = json!({"apiVersion": "v1", "kind": "List", "items": roles});
     apply(plane, &list.to_string());
     let token = plane.service_account_token(NAMESPACE, "portolan").await;
@@ -193,6 +275,8 @@ async fn the_roles_grant_exactly_what_the_controller_uses() {
     let mut two = on.start("two", false);
     two.until("synced", |state| state.synced).await;
     live(&on).await;
+    announces(&on).await;
+    rotates(plane).await;
     one.stop().await;
     two.until("leading", |state| state.leading).await;
     on.cluster.settled().await;

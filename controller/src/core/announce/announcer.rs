@@ -130,7 +130,7 @@ pub type Name = (Object, Arc<str>);
 /// What an object is to say.
 #[derive(Clone, PartialEq, Debug)]
 pub enum Change {
-    /// An Announcement, made anew or with this version replaced. Twice is harmless: the second time
+    /// An Announcement, made anew or, with this version, changed. Twice is harmless: the second time
     /// it exists, or has another version.
     Announcement(Option<Arc<str>>, Arc<AnnouncementSpec>),
     /// Likewise a Speaker, whose owner is the Node of its name and this uid.

@@ -70,10 +70,8 @@ impl Facts<'_> {
             let node = self.nodes.get(node);
             node.is_some_and(|node| !node.addresses.is_empty())
         };
-        let answers: Vec<(IpAddr, Option<(&Arc<str>, &Answer)>)> = ours
-            .iter()
-            .map(|ip| (*ip, self.answers.to(*ip, counts)))
-            .collect();
+        let answers = ours.iter().map(|ip| (*ip, self.answers.to(*ip, counts)));
+        let answers: Vec<Answered<'_>> = answers.collect();
         let silent = answers.iter().filter(|(_, answer)| answer.is_none());
         let silent: Vec<IpAddr> = silent.map(|(ip, _)| *ip).collect();
         if !silent.is_empty() {
@@ -183,7 +181,10 @@ impl Facts<'_> {
     }
 }
 
-fn answered(answers: &[(IpAddr, Option<(&Arc<str>, &Answer)>)]) -> Verdict {
+/// An address, and which node says what of it.
+type Answered<'a> = (IpAddr, Option<(&'a Arc<str>, &'a Answer)>);
+
+fn answered(answers: &[Answered<'_>]) -> Verdict {
     let mut places: BTreeMap<(&Arc<str>, &[String]), Vec<IpAddr>> = BTreeMap::new();
     let mut conflicts = String::new();
     for (ip, answer) in answers {

@@ -1,10 +1,10 @@
 //! The task beside the engine that watches nodes, endpoints and speakers, and writes what the
 //! speakers work by. What is written, and when, `core::announce` decides.
 //!
-//! Nodes, EndpointSlices and SpeakerStatuses are watched from when a pool has `announce.l2`: on a
-//! cluster that uses none the controller neither needs the right nor pays for it. Announcements and
-//! Speakers are watched always, because what a former process has written must go when nobody wants
-//! it; without announced pools there are none.
+//! Nothing is watched before a pool has `announce.l2`: on a cluster that uses none the controller
+//! neither needs the right nor pays for it. Where it makes the speakers' key, which says that there
+//! are speakers, Announcements and Speakers are watched in any case: what a former process has written
+//! must go when nobody wants it any longer.
 
 use std::{sync::Arc, time::Duration};
 
@@ -51,6 +51,8 @@ const LONGEST_PAUSE: Duration = Duration::from_secs(60);
 pub(super) struct Seat {
     pub(super) client: Client,
     pub(super) streaming_lists: bool,
+    /// There are speakers, whether or not a pool is announced.
+    pub(super) speakers: bool,
     pub(super) metrics: Metrics,
     /// What the engine says.
     pub(super) desk: Arc<Desk>,
@@ -66,7 +68,8 @@ pub(super) struct Seat {
 struct Watches {
     tasks: JoinSet<Result<std::convert::Infallible, watch::Unheard>>,
     inbox: mpsc::Sender<Seen>,
-    used: bool,
+    ours: bool,
+    others: bool,
 }
 
 impl Watches {
@@ -79,9 +82,17 @@ impl Watches {
         ));
     }
 
+    /// What is ours, once there may be any.
+    fn see_ours(&mut self, seat: &Seat) {
+        if !std::mem::replace(&mut self.ours, true) {
+            self.start::<crds::Announcement>(seat);
+            self.start::<crds::Speaker>(seat);
+        }
+    }
+
     /// What is needed only while pools are announced, once some are.
-    fn use_all(&mut self, seat: &Seat) {
-        if !std::mem::replace(&mut self.used, true) {
+    fn see_others(&mut self, seat: &Seat) {
+        if !std::mem::replace(&mut self.others, true) {
             self.start::<k8s_openapi::api::core::v1::Node>(seat);
             self.start::<k8s_openapi::api::discovery::v1::EndpointSlice>(seat);
             self.start::<crds::SpeakerStatus>(seat);
@@ -96,10 +107,12 @@ pub(super) async fn run(mut seat: Seat) -> Ended {
     let mut watches = Watches {
         tasks: JoinSet::new(),
         inbox,
-        used: false,
+        ours: false,
+        others: false,
     };
-    watches.start::<crds::Announcement>(&seat);
-    watches.start::<crds::Speaker>(&seat);
+    if seat.speakers {
+        watches.see_ours(&seat);
+    }
     let mut announcer = Announcer::new(seat.seed);
     let mut writes = FuturesUnordered::<BoxFuture<'static, Input>>::new();
     let mut batch = Vec::with_capacity(BATCH);
@@ -109,7 +122,8 @@ pub(super) async fn run(mut seat: Seat) -> Ended {
             announcer.handle(input, now);
         }
         if announcer.in_use() {
-            watches.use_all(&seat);
+            watches.see_ours(&seat);
+            watches.see_others(&seat);
         }
         let mandate = *seat.mandate.borrow_and_update();
         let mut wake = Instant::now() + LONGEST_PAUSE;

@@ -1,16 +1,17 @@
-//! One change becomes one request: an Announcement or a Speaker is created, replaced with the version
-//! that was decided on, or deleted if it still has that version.
+//! One change becomes one request: an Announcement or a Speaker is created, patched if it still has
+//! the version that was decided on, or deleted if it still has that version.
 
 use std::sync::Arc;
 
 use crds::{Announcement, Speaker};
 use http::Request;
-use k8s_openapi::apimachinery::pkg::apis::meta::v1::{ObjectMeta, OwnerReference};
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::OwnerReference;
 use kube::{
     Client, Resource,
-    api::{DeleteParams, Preconditions},
+    api::{DeleteParams, Patch, Preconditions},
 };
 use serde::{Deserialize, Serialize};
+use serde_json::{Value, json};
 
 use crate::{
     core::{
@@ -19,7 +20,7 @@ use crate::{
     },
     shell::{
         metrics::{Metrics, Outcome, Verb},
-        write::{classify, cluster, outcome, posting, send, unsendable},
+        write::{classify, cluster, outcome, patching, posting, send, unsendable},
     },
 };
 
@@ -71,12 +72,10 @@ pub(super) async fn write(
 fn request(object: Object, name: &str, change: Change) -> Result<Request<Vec<u8>>, Failure> {
     match change {
         Change::Announcement(version, spec) => {
-            let mut object = Announcement::new(name, (*spec).clone());
-            object.metadata = meta(name, version.as_deref(), None);
-            put(name, version.is_some(), &object)
+            let body = body::<Announcement>(name, version.as_deref(), None, &*spec, &["nodes"])?;
+            put::<Announcement>(name, version.is_some(), &body)
         }
         Change::Speaker(version, spec, node) => {
-            let mut object = Speaker::new(name, (*spec).clone());
             // Kubernetes deletes it with its Node, also where no controller runs.
             let owner = OwnerReference {
                 api_version: "v1".to_owned(),
@@ -85,8 +84,9 @@ fn request(object: Object, name: &str, change: Change) -> Result<Request<Vec<u8>
                 uid: node.as_str().to_owned(),
                 ..OwnerReference::default()
             };
-            object.metadata = meta(name, version.as_deref(), Some(owner));
-            put(name, version.is_some(), &object)
+            let absent = ["pools", "lastChoice", "excluded"];
+            let body = body::<Speaker>(name, version.as_deref(), Some(owner), &*spec, &absent)?;
+            put::<Speaker>(name, version.is_some(), &body)
         }
         Change::Delete { version, uid } => {
             let params = DeleteParams {
@@ -105,25 +105,43 @@ fn request(object: Object, name: &str, change: Change) -> Result<Request<Vec<u8>
     }
 }
 
-fn meta(name: &str, version: Option<&str>, owner: Option<OwnerReference>) -> ObjectMeta {
-    let label = (MANAGED_BY.to_owned(), MANAGER_NAME.to_owned());
-    ObjectMeta {
-        name: Some(name.to_owned()),
-        resource_version: version.map(str::to_owned),
-        labels: Some([label].into()),
-        owner_references: owner.map(|owner| vec![owner]),
-        ..ObjectMeta::default()
+/// The object to create, or the merge patch that makes it this one: then what may be `absent` from the
+/// spec is taken away, and what others have added to the metadata stays.
+fn body<K: Resource<DynamicType = ()>>(
+    name: &str,
+    version: Option<&str>,
+    owner: Option<OwnerReference>,
+    spec: &impl Serialize,
+    absent: &[&str],
+) -> Result<Value, Failure> {
+    let unsendable = |error: serde_json::Error| Failure::Refused(error.to_string());
+    let mut spec = serde_json::to_value(spec).map_err(unsendable)?;
+    let mut metadata = json!({"name": name, "labels": {MANAGED_BY: MANAGER_NAME}});
+    if let Some(metadata) = metadata.as_object_mut() {
+        metadata.extend(owner.map(|owner| ("ownerReferences".to_owned(), json!([owner]))));
+        metadata.extend(version.map(|version| ("resourceVersion".to_owned(), json!(version))));
     }
+    if let Some(spec) = spec.as_object_mut().filter(|_| version.is_some()) {
+        for field in absent {
+            spec.entry(*field).or_insert(Value::Null);
+        }
+    }
+    Ok(json!({
+        "apiVersion": K::api_version(&()),
+        "kind": K::kind(&()),
+        "metadata": metadata,
+        "spec": spec,
+    }))
 }
 
-fn put<K>(name: &str, exists: bool, object: &K) -> Result<Request<Vec<u8>>, Failure>
-where
-    K: Resource<DynamicType = ()> + Serialize,
-{
-    let body = serde_json::to_vec(object).map_err(|error| Failure::Refused(error.to_string()))?;
-    match exists {
-        true => cluster::<K>().replace(name, &posting(), body),
-        false => cluster::<K>().create(&posting(), body),
-    }
-    .map_err(unsendable)
+fn put<K: Resource<DynamicType = ()>>(
+    name: &str,
+    exists: bool,
+    body: &Value,
+) -> Result<Request<Vec<u8>>, Failure> {
+    let request = match exists {
+        true => cluster::<K>().patch(name, &patching(), &Patch::Merge(body)),
+        false => cluster::<K>().create(&posting(), body.to_string().into_bytes()),
+    };
+    request.map_err(unsendable)
 }

@@ -4,6 +4,9 @@ use allocator::{Operator, Requirement, Selector};
 
 use super::*;
 
+type Pairs<'a> = &'a [(&'a str, &'a str)];
+type Named<'a> = &'a [(&'a str, &'a [&'a str])];
+
 #[test]
 fn a_node_is_excluded_by_label_taint_condition_or_its_deletion_and_by_nothing_else() {
     let taint = |key: &str| json!({"spec": {"taints": [{"key": key, "effect": "NoSchedule"}]}});
@@ -116,7 +119,7 @@ fn of_the_preferred_entries_that_a_node_matches_the_highest_weight_counts() {
         nodes: Some(selector("zone", "one")),
         preferred: vec![(5, selector("disk", "ssd")), (9, selector("net", "fast"))],
     };
-    let rows: [(&[(&str, &str)], Option<u32>); 5] = [
+    let rows: [(Pairs<'_>, Option<u32>); 5] = [
         (&[], None),
         (&[("net", "fast")], None),
         (&[("zone", "one")], Some(1)),
@@ -135,7 +138,7 @@ fn of_the_preferred_entries_that_a_node_matches_the_highest_weight_counts() {
 }
 
 /// Which nodes an Announcement of `web`, and of `api` with the same address, says.
-fn nodes(web: bool, api: Option<bool>, slices: &[(&str, &[(&str, &str)])]) -> Value {
+fn nodes(web: bool, api: Option<bool>, slices: &[(&str, Pairs<'_>)]) -> Value {
     let mut wishes = vec![wish("web", &["192.0.2.1"], web)];
     wishes.extend(api.map(|local| wish("api", &["192.0.2.1"], local)));
     let mut world = lan(&wishes);
@@ -148,7 +151,7 @@ fn nodes(web: bool, api: Option<bool>, slices: &[(&str, &[(&str, &str)])]) -> Va
 
 #[test]
 fn with_policy_local_only_nodes_with_a_serving_endpoint_may_answer() {
-    let rows: [(&[(&str, &str)], Value); 8] = [
+    let rows: [(Pairs<'_>, Value); 8] = [
         (&[], json!([])),
         (&[("a", "ready")], json!(["a"])),
         (
@@ -170,7 +173,7 @@ fn with_policy_local_only_nodes_with_a_serving_endpoint_may_answer() {
 
 #[test]
 fn with_policy_cluster_any_node_may_answer_while_anything_serves_anywhere() {
-    let rows: [(&[(&str, &str)], Value); 6] = [
+    let rows: [(Pairs<'_>, Value); 6] = [
         (&[], json!([])),
         (&[("a", "ready")], Value::Null),
         (&[("elsewhere", "ready")], Value::Null),
@@ -226,7 +229,7 @@ fn a_slice_belongs_to_the_service_that_its_label_names_and_one_of_names_serves_n
 
 #[test]
 fn addresses_are_one_group_when_a_chain_of_services_connects_them() {
-    let rows: [(&[(&str, &[&str])], &[(&str, &[&str])]); 4] = [
+    let rows: [(Named<'_>, Named<'_>); 4] = [
         (
             &[("web", &["192.0.2.1"]), ("api", &["192.0.2.2"])],
             &[("192.0.2.1", &["shop/web"]), ("192.0.2.2", &["shop/api"])],

@@ -409,14 +409,17 @@ fn that_nobody_answers_is_told_only_when_it_has_lasted_if_somebody_could() {
 #[test]
 fn each_node_that_does_not_answer_has_its_reason() {
     let mut world = World::new();
-    let mut policy = Policy::default();
-    policy.nodes = Some(allocator::Selector {
-        requirements: vec![allocator::Requirement {
-            key: "name".to_owned(),
-            operator: allocator::Operator::NotIn,
-            values: ["f".to_owned()].into(),
-        }],
-    });
+    let not_f = allocator::Requirement {
+        key: "name".to_owned(),
+        operator: allocator::Operator::NotIn,
+        values: ["f".to_owned()].into(),
+    };
+    let policy = Policy {
+        nodes: Some(allocator::Selector {
+            requirements: vec![not_f],
+        }),
+        ..Policy::default()
+    };
     for name in ["a", "b", "c", "d", "e", "f"] {
         world.node(name, Some(plain(name, "10.0.0.1")));
     }
