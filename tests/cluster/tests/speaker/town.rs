@@ -8,7 +8,10 @@ use std::{
     collections::BTreeMap,
     ops::Deref,
     process::{Command, Output},
-    sync::{Mutex, MutexGuard, OnceLock, PoisonError},
+    sync::{
+        Mutex, MutexGuard, OnceLock, PoisonError,
+        atomic::{AtomicBool, Ordering},
+    },
     thread,
     time::{Duration, Instant},
 };
@@ -65,7 +68,12 @@ impl Deref for Town {
 /// The town, made when it is first asked for, with everything in order.
 pub(crate) fn town() -> MutexGuard<'static, Town> {
     static TOWN: OnceLock<Mutex<Town>> = OnceLock::new();
-    let town = TOWN.get_or_init(|| Mutex::new(Town::new(&["speaker.rejoinDelay=3s"])));
+    static TRIED: AtomicBool = AtomicBool::new(false);
+    let town = TOWN.get_or_init(|| {
+        // Every sentence would wait for the same failure.
+        assert!(!TRIED.swap(true, Ordering::Relaxed), "there is no town");
+        Mutex::new(Town::new(&["speaker.rejoinDelay=3s"]))
+    });
     let mut town = town.lock().unwrap_or_else(PoisonError::into_inner);
     town.put_in_order();
     town
