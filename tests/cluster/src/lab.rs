@@ -73,6 +73,7 @@ pub struct Lab {
     plane: ControlPlane,
     sandbox: Sandbox,
     nodes: Vec<Node>,
+    proxy: ProxyMode,
 }
 
 impl Lab {
@@ -98,6 +99,7 @@ impl Lab {
             plane,
             sandbox,
             nodes: Vec::new(),
+            proxy: options.proxy,
         };
         lab.start_nodes(options).await?;
         lab.ready().await?;
@@ -109,6 +111,7 @@ impl Lab {
             plane,
             sandbox,
             nodes,
+            proxy,
         } = self;
         for number in 1..=options.nodes {
             let node = Node::new(plane, number)?;
@@ -128,7 +131,7 @@ impl Lab {
             }
             node.import(&archive)?;
             node.start_kubelet(plane, sandbox)?;
-            node.start_proxy(plane, sandbox, options.proxy)?;
+            node.start_proxy(plane, sandbox, *proxy)?;
         }
         Ok(())
     }

@@ -267,21 +267,22 @@ impl Lab {
         self.plane.restart_api_server().await
     }
 
-    /// Kills a node's kubelet and starts it again, which registers a node that was deleted. Pods
-    /// go on.
+    /// Starts a node's kubelet and kube-proxy again: the one registers a node that was deleted, the
+    /// other has ended with it. Pods go on.
     ///
     /// # Errors
-    /// When it cannot be started.
-    pub async fn restart_kubelet(&mut self, node: &str) -> Result<()> {
-        let number = self.number(node)?;
-        let place = usize::from(number).saturating_sub(1);
+    /// When they cannot be started.
+    pub async fn revive(&mut self, node: &str) -> Result<()> {
+        let place = usize::from(self.number(node)?).saturating_sub(1);
         let Self {
             plane,
             sandbox,
             nodes,
+            proxy,
         } = self;
         let node = nodes.get(place).context("no such node")?;
         node.start_kubelet(plane, sandbox)?;
+        node.start_proxy(plane, sandbox, *proxy)?;
         self.ready().await
     }
 

@@ -21,9 +21,10 @@ fn assert_moved(town: &Town, record: &Record, addresses: &[String], from: &str) 
     for ip in addresses {
         let took = record.taken_over(ip, &mac);
         println!("{ip} from {from}: {took:?} ms");
+        let story = record.story(ip, 0.0, |mac| town.node_of(mac));
         assert!(
             took.is_some_and(|took| took < PROMISED),
-            "{ip}: {took:?} ms"
+            "{ip}: {took:?} ms: {story:?}"
         );
     }
 }
@@ -90,7 +91,7 @@ pub(crate) fn a_stopped_speaker_loses_its_addresses_and_says_nothing_when_it_goe
     let owner = town.owner(&addresses[0]);
     let mac = town.mac(owner);
     let watch = town.watch(&addresses);
-    town.lab.signal(owner, SPEAKER, Signal::Stop).unwrap();
+    assert_eq!(town.lab.signal(owner, SPEAKER, Signal::Stop).unwrap(), 1);
     thread::sleep(WHILE);
     let resumed = now();
     town.lab.signal(owner, SPEAKER, Signal::Continue).unwrap();
@@ -208,7 +209,7 @@ pub(crate) fn addresses_are_answered_and_fail_over_while_the_api_server_is_down(
     let record = watch.end();
     for ip in &addresses {
         let silence = record.silence(ip, from, before);
-        assert!(silence < 200.0, "{ip}: {silence} ms of silence");
+        assert!(silence < 500.0, "{ip}: {silence} ms of silence");
     }
     assert_moved(town, &record, &addresses, owner);
     town.lab.mend(owner).unwrap();

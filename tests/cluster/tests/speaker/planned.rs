@@ -94,5 +94,5 @@ pub(crate) fn a_deleted_node_loses_its_addresses(town: &mut Town) {
         if ours == 0 { Ok(()) } else { Err(left) }
     });
     let Town { runtime, lab, .. } = town;
-    runtime.block_on(lab.restart_kubelet(owner)).unwrap();
+    runtime.block_on(lab.revive(owner)).unwrap();
 }

@@ -134,6 +134,18 @@ impl Town {
             Ok(())
         };
         heal().unwrap();
+        if self.try_kubectl(&["get", "--raw", "/readyz"]).is_err() {
+            let Self { runtime, lab, .. } = self;
+            runtime.block_on(lab.start_api_server()).unwrap();
+        }
+        let nodes = self.kubectl(&["get", "nodes", "-o", "name"]);
+        for node in NODES.iter().filter(|node| !nodes.contains(*node)) {
+            let Self { runtime, lab, .. } = self;
+            runtime.block_on(lab.revive(node)).unwrap();
+        }
+        for node in NODES {
+            self.kubectl(&["uncordon", node]);
+        }
         let services = ["-n", SHOP, "delete", "services", "--all", "--wait=false"];
         self.kubectl(&services);
         self.calm();

@@ -135,8 +135,8 @@ impl Record {
         Some(next?.at - last)
     }
 
-    /// Who owned it one after the other: whoever answered for longer than `least` milliseconds in a
-    /// row, or last.
+    /// Who owned it one after the other: whoever answered first, last, or for longer than `least`
+    /// milliseconds in a row.
     pub(crate) fn owners<'a>(&'a self, ip: &str, least: f64) -> Vec<&'a str> {
         let mut turns: Vec<(&str, f64, f64)> = Vec::new();
         for seen in self.of(ip).filter(|seen| !seen.announcement) {
@@ -146,7 +146,9 @@ impl Record {
             }
         }
         let last = turns.len().saturating_sub(1);
-        let long = |(n, turn): &(usize, &(&str, f64, f64))| *n == last || turn.2 - turn.1 > least;
+        let long = |(n, turn): &(usize, &(&str, f64, f64))| {
+            *n == 0 || *n == last || turn.2 - turn.1 > least
+        };
         let owners = turns.iter().enumerate().filter(long);
         let mut owners: Vec<&str> = owners.map(|(_, turn)| turn.0).collect();
         owners.dedup();
