@@ -124,6 +124,11 @@ impl Groups {
         self.wishes.keys()
     }
 
+    /// The name of the group that an address is in.
+    pub(super) fn name_of(&self, ip: IpAddr) -> Option<&Arc<str>> {
+        self.named.get(&ip)
+    }
+
     /// The Services with this address.
     pub(super) fn sharers(&self, ip: IpAddr) -> impl Iterator<Item = &ServiceKey> {
         self.sharers.get(&ip).into_iter().flatten()

@@ -28,6 +28,10 @@ impl Announcer {
                 self.failing.remove(&name);
                 continue;
             };
+            if name.0 == Object::Announcement && self.gives_away_too_soon(&name.1) {
+                later.insert(name);
+                continue;
+            }
             if self.writing >= WRITES {
                 later.insert(name);
                 break;
@@ -70,6 +74,30 @@ impl Announcer {
                 }
             }
         }
+    }
+
+    /// Whether an Announcement would lose an address that another is to have and has not yet: the
+    /// speakers hand over without a gap only to somebody who is there. It waits for those only that
+    /// wait for nobody themselves, so that no two wait for each other.
+    fn gives_away_too_soon(&self, name: &Arc<str>) -> bool {
+        let mut takers = self.takers(name);
+        takers.any(|taker| self.takers(taker).next().is_none())
+    }
+
+    /// The Announcements that are to have an address of this one and have it not yet.
+    fn takers(&self, name: &Arc<str>) -> impl Iterator<Item = &Arc<str>> {
+        let found = self.announcements.get(name).into_iter();
+        let ips = found.flat_map(|found| &found.spec.addresses);
+        ips.filter_map(move |address| {
+            let taker = self.groups.name_of(address.ip.parse().ok()?)?;
+            let has = |spec: &AnnouncementSpec| spec.addresses.iter().any(|a| a.ip == address.ip);
+            let wanted = self.wanted_announcements.get(taker);
+            let there = self.announcements.get(taker);
+            let waits = taker != name
+                && wanted.is_some_and(|spec| has(spec))
+                && !there.is_some_and(|found| has(&found.spec));
+            waits.then_some(taker)
+        })
     }
 
     /// What the watch says of an object: its version, `None` when it is gone.

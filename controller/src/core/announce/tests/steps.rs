@@ -182,14 +182,53 @@ fn groups_join_and_part_with_the_services_that_share() {
     );
     world.hear(Word::Wish(key("both"), None));
     world.settle();
+    // The one that gets an address comes before the one that loses it.
     assert_eq!(
         world.wrote(),
-        ["announcement 192.0.2.1", "announcement 192.0.2.2"]
+        ["announcement 192.0.2.2", "announcement 192.0.2.1"]
     );
     assert_eq!(
         world.announcement("192.0.2.2")["services"],
         json!(["shop/api"])
     );
+}
+
+#[test]
+fn an_address_is_taken_from_a_group_only_when_its_new_one_has_it() {
+    let mut world = lan(&[
+        wish("web", &["192.0.2.1"], false),
+        wish("api", &["192.0.2.2"], false),
+    ]);
+    world.settle();
+    world.wrote();
+    world.stuck = true;
+    world.wishes(wish("both", &["192.0.2.1", "192.0.2.2"], false));
+    world.go(Duration::from_secs(60));
+    let names: Vec<_> = world.held.iter().map(|((_, name), _)| &**name).collect();
+    assert_eq!(names, ["192.0.2.1"]);
+    world.stuck = false;
+    let (name, change) = world.held.remove(0);
+    world.write(name, change);
+    world.settle();
+    assert_eq!(
+        world.wrote(),
+        ["announcement 192.0.2.1", "delete 192.0.2.2"]
+    );
+}
+
+#[test]
+fn two_groups_that_exchange_addresses_do_not_wait_for_each_other() {
+    let mut world = lan(&[
+        wish("one", &["192.0.2.1", "2001:db8::1"], false),
+        wish("two", &["192.0.2.2", "2001:db8::2"], false),
+    ]);
+    world.settle();
+    world.wrote();
+    world.wishes(wish("one", &["192.0.2.1", "2001:db8::2"], false));
+    world.wishes(wish("two", &["192.0.2.2", "2001:db8::1"], false));
+    world.settle();
+    assert_eq!(world.wrote().len(), 2);
+    assert!(world.announcer.is_idle());
 }
 
 #[test]
