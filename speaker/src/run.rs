@@ -80,11 +80,11 @@ fn missing(synced: Synced, figures: Option<Figures>) -> Option<&'static str> {
         return Some("not every Announcement and Speaker has been listed yet");
     }
     match figures.map(|figures| figures.phase) {
-        None | Some(Phase::Waiting) => {
-            Some("waiting for a key or for this node's Speaker object, its log tells which")
-        }
+        None => Some("the core has not begun"),
         Some(Phase::Leaving) => Some("handing over"),
-        Some(Phase::Joining | Phase::Settled) => None,
+        // Waiting: no pool is announced yet, so that nobody has written a Speaker for this node. An
+        // installation that waits for its pods must not wait for that.
+        Some(Phase::Waiting | Phase::Joining | Phase::Settled) => None,
     }
 }
 

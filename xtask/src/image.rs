@@ -1,4 +1,4 @@
-//! `cargo xtask image`: the static program, the Dockerfile beside it, and the image if something
+//! `cargo xtask image`: the static programs, the Dockerfile beside them, and the image if something
 //! here can build it. No registry, no base image, no network.
 
 use std::fs;
@@ -10,11 +10,14 @@ use clap::Args;
 
 use crate::process;
 
-/// Program and Dockerfile, and nothing else: all that an engine is shown.
+/// Programs and Dockerfile, and nothing else: all that an engine is shown.
 const CONTEXT: &str = "target/image";
 
-/// Of package controller: what talks to clouds.
-const FEATURES: &str = "aws";
+/// Package, program and features: the controller's talks to clouds, the speaker's to none.
+const PROGRAMS: [(&str, &str, &[&str]); 2] = [
+    ("controller", "portolan", &["--features", "aws"]),
+    ("speaker", "portolan-speaker", &[]),
+];
 
 /// What `cargo xtask image` is told.
 #[derive(Args)]
@@ -30,10 +33,10 @@ pub(crate) struct Arguments {
     no_build: bool,
 }
 
-/// Makes the program and the image.
+/// Makes the programs and the image.
 ///
 /// # Errors
-/// When the program does not compile, or nothing here can build images.
+/// When a program does not compile, or nothing here can build images.
 pub(crate) fn run(root: &Path, arguments: &Arguments) -> anyhow::Result<()> {
     let context = prepare(root, &arguments.profile)?;
     if arguments.no_build {
@@ -51,15 +54,36 @@ pub(crate) fn run(root: &Path, arguments: &Arguments) -> anyhow::Result<()> {
 /// Fills the folder that an engine is shown, and tells where it is.
 ///
 /// # Errors
-/// When the program does not compile.
+/// When a program does not compile.
 pub(crate) fn prepare(root: &Path, profile: &str) -> anyhow::Result<PathBuf> {
     let context = root.join(CONTEXT);
+    fs::create_dir_all(&context)?;
+    // cargo's one exception: the profile `dev` lands in `debug`.
+    let folder = if profile == "dev" { "debug" } else { profile };
+    for (package, name, features) in PROGRAMS {
+        compile(root, profile, package, name, features)?;
+        let program = root.join("target").join(folder).join(name);
+        fs::copy(&program, context.join(name))
+            .with_context(|| format!("cannot copy {}", program.display()))?;
+    }
+    fs::copy(root.join("deploy/Dockerfile"), context.join("Dockerfile"))?;
+    Ok(context)
+}
+
+/// One static program.
+fn compile(
+    root: &Path,
+    profile: &str,
+    package: &str,
+    name: &str,
+    features: &[&str],
+) -> anyhow::Result<()> {
     // Against glibc: rustup need not fetch this target, unlike musl's. The flag is for the program
     // alone, so that the dependencies are those of every other build.
-    let mut cargo = process::cargo(root, ["rustc", "--locked", "--package", "controller"]);
+    let mut cargo = process::cargo(root, ["rustc", "--locked", "--package", package]);
     cargo
-        .args(["--bin", "portolan", "--profile", profile])
-        .args(["--features", FEATURES])
+        .args(["--bin", name, "--profile", profile])
+        .args(features)
         .args(["--target-dir", "target"])
         // Three quarters of the program would be tables of lines, for nobody: a panic names its own.
         .args([
@@ -70,15 +94,8 @@ pub(crate) fn prepare(root: &Path, profile: &str) -> anyhow::Result<PathBuf> {
             "strip=debuginfo",
         ]);
     let status = process::run(&mut cargo)?;
-    ensure!(status.success(), "portolan does not compile: {status}");
-    fs::create_dir_all(&context)?;
-    // cargo's one exception: the profile `dev` lands in `debug`.
-    let folder = if profile == "dev" { "debug" } else { profile };
-    let program = root.join("target").join(folder).join("portolan");
-    fs::copy(&program, context.join("portolan"))
-        .with_context(|| format!("cannot copy {}", program.display()))?;
-    fs::copy(root.join("deploy/Dockerfile"), context.join("Dockerfile"))?;
-    Ok(context)
+    ensure!(status.success(), "{name} does not compile: {status}");
+    Ok(())
 }
 
 /// What can build images here; add the tag and the folder.

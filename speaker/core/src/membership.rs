@@ -1,9 +1,12 @@
-//! Who is alive: foca (SWIM with suspicion), its timers kept here, and three things on top of it.
+//! Who is alive: foca (SWIM with suspicion), its timers kept here, and four things on top of it.
 //!
 //! * A suspect is asked directly until its time is up, so that losses kill nobody.
 //! * Who finds one dead says so, and the caller tells everybody: gossip alone takes rounds.
 //! * Who hears nobody at all is probably cut off itself: what it finds out then is *lost* instead
 //!   of dead, and it tells nobody.
+//!
+//! * Who has just returned may be heard by nobody yet although it hears: a kernel asks again for a
+//!   neighbour's hardware address only after a second. Whom it does not hear is lost, too.
 //!
 //! A life that was declared dead stays dead. Its owner begins a new one by a new `Membership`:
 //! nothing that it knew outlives that, since what it took for dead may be alive.
@@ -30,6 +33,9 @@ pub(crate) const MOST_BYTES: usize = 700;
 /// How often a suspect is asked: ten times in the default suspicion, so that a tenth of all
 /// datagrams lost (each way) kills one suspect in ten million.
 const ASK_EVERY: Duration = Duration::from_millis(25);
+/// How long one that returned finds nobody dead: twice the time after which Linux asks again for a
+/// neighbour that did not answer (`retrans_time_ms`).
+const RETURNS: Duration = Duration::from_secs(2);
 
 /// What came of it.
 #[derive(Debug)]
@@ -88,6 +94,8 @@ pub(crate) struct Membership {
     nonce: u64,
     events: VecDeque<Event>,
     transmissions_for: usize,
+    /// Until then whoever is not heard is lost, not dead.
+    returns_until: Duration,
 }
 
 impl std::fmt::Debug for Membership {
@@ -126,7 +134,13 @@ impl Membership {
             nonce,
             events: VecDeque::new(),
             transmissions_for: 0,
+            returns_until: Duration::ZERO,
         }
+    }
+
+    /// This life begins because the one before was declared dead.
+    pub(crate) const fn returns(&mut self, now: Duration) {
+        self.returns_until = now.saturating_add(RETURNS);
     }
 
     pub(crate) const fn identity(&self) -> Identity {
@@ -287,7 +301,8 @@ impl Membership {
             let mut others = (self.heard.iter()).filter(|(addr, _)| **addr != identity.addr);
             let mut lost = (self.views.values()).filter(|view| matches!(view, View::Lost { .. }));
             let is_heard = others.any(|(_, heard)| *heard >= since);
-            !is_heard && (self.heard.len() > 1 || lost.next().is_some())
+            let is_alone = !is_heard && (self.heard.len() > 1 || lost.next().is_some());
+            is_alone || now < self.returns_until
         };
         if is_lost {
             let down = std::iter::once(Member::down(identity));

@@ -1,6 +1,7 @@
 //! A whole Kubernetes with nodes, pods and a client outside, in namespaces of this machine's kernel:
 //! what a test of traffic needs. Everything ends with the value, also after kill -9.
 
+mod faults;
 mod image;
 pub mod net;
 mod node;
@@ -16,6 +17,7 @@ use anyhow::{Context as _, Result, bail};
 use k8s_openapi::api::core::v1::Node as NodeObject;
 use kube::{Api, api::ListParams};
 
+pub use faults::Signal;
 pub use image::build as build_image;
 pub use node::AGNHOST;
 use node::Node;
@@ -71,6 +73,7 @@ pub struct Lab {
     plane: ControlPlane,
     sandbox: Sandbox,
     nodes: Vec<Node>,
+    proxy: ProxyMode,
 }
 
 impl Lab {
@@ -96,6 +99,7 @@ impl Lab {
             plane,
             sandbox,
             nodes: Vec::new(),
+            proxy: options.proxy,
         };
         lab.start_nodes(options).await?;
         lab.ready().await?;
@@ -107,6 +111,7 @@ impl Lab {
             plane,
             sandbox,
             nodes,
+            proxy,
         } = self;
         for number in 1..=options.nodes {
             let node = Node::new(plane, number)?;
@@ -126,7 +131,7 @@ impl Lab {
             }
             node.import(&archive)?;
             node.start_kubelet(plane, sandbox)?;
-            node.start_proxy(plane, sandbox, options.proxy)?;
+            node.start_proxy(plane, sandbox, *proxy)?;
         }
         Ok(())
     }
@@ -166,6 +171,12 @@ impl Lab {
     #[must_use]
     pub fn client(&self, program: &str) -> Command {
         self.sandbox.command(net::CLIENT, program)
+    }
+
+    /// A program on a host: `node1`, `client`, ...
+    #[must_use]
+    pub fn on(&self, host: &str, program: &str) -> Command {
+        self.sandbox.command(host, program)
     }
 
     /// Brings an image (a docker archive) onto every node.

@@ -295,6 +295,11 @@ impl ControlPlane {
         self.ready().await
     }
 
+    /// Kills the API server without warning.
+    pub(crate) fn stop_api_server(&mut self) -> Result<()> {
+        self.keeper.stop("kube-apiserver")
+    }
+
     /// Forgets every older version of every object, so that no watch can go on from one.
     ///
     /// # Errors

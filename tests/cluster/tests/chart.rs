@@ -14,8 +14,14 @@ use serde_json::Value;
 
 /// Every option on.
 const EVERYTHING: &str = "tests/cluster/tests/fixtures/everything.yaml";
-/// What is committed for those without helm.
-const MANIFESTS: &str = "deploy/manifests/portolan.yaml";
+/// What is committed for those without helm, and what it is rendered with.
+const MANIFESTS: [(&str, &[&str]); 2] = [
+    ("deploy/manifests/portolan.yaml", &[]),
+    (
+        "deploy/manifests/portolan-speaker.yaml",
+        &["--set", "speaker.enabled=true"],
+    ),
+];
 
 fn documents(text: &str) -> Vec<Value> {
     let documents: Vec<Value> = serde_saphyr::from_multiple(text).unwrap();
@@ -69,18 +75,20 @@ async fn helm_lint_finds_nothing() {
 #[test]
 #[ignore = "real Kubernetes: cargo xtask cluster build, then cargo test -p cluster -- --ignored"]
 fn the_committed_manifests_are_what_the_chart_renders() {
-    let arguments = ["--include-crds", "--set", "namespace.create=true"];
-    let text = format!(
-        "# Rendered from deploy/charts/portolan; `PORTOLAN_BLESS=1 cargo test -p cluster --test chart -- \
-         --ignored manifests` writes it anew.\n{}",
-        rendered(&arguments)
-    );
-    let path = root().join(MANIFESTS);
-    if std::env::var_os("PORTOLAN_BLESS").is_some() {
-        std::fs::write(&path, &text).unwrap();
+    for (manifests, values) in MANIFESTS {
+        let arguments = ["--include-crds", "--set", "namespace.create=true"];
+        let text = format!(
+            "# Rendered from deploy/charts/portolan; `PORTOLAN_BLESS=1 cargo test -p cluster --test chart -- \
+             --ignored manifests` writes it anew.\n{}",
+            rendered(&[&arguments[..], values].concat())
+        );
+        let path = root().join(manifests);
+        if std::env::var_os("PORTOLAN_BLESS").is_some() {
+            std::fs::write(&path, &text).unwrap();
+        }
+        let committed = std::fs::read_to_string(&path).unwrap();
+        assert!(committed == text, "{manifests} is not what the chart says");
     }
-    let committed = std::fs::read_to_string(&path).unwrap();
-    assert!(committed == text, "{MANIFESTS} is not what the chart says");
 }
 
 #[test]
@@ -179,6 +187,17 @@ fn wrong_values_are_refused_with_the_place_and_the_fault() {
         ),
         ("spread=Never", "at '/spread'", "'DoNotSchedule'"),
         ("podLabels.a=1", "at '/podLabels/a'", "want string"),
+        ("speaker.port=0", "at '/speaker/port'", "minimum"),
+        (
+            "speaker.rejoinDelay=30",
+            "at '/speaker/rejoinDelay'",
+            "want string",
+        ),
+        (
+            "speaker.admin.address=localhost",
+            "at '/speaker/admin/address'",
+            "does not match pattern",
+        ),
     ] {
         let output = helm(&[
             "template",
@@ -212,6 +231,7 @@ fn unusual_but_right_values_are_accepted() {
         "nodePorts.range=30000+1000",
         "aws.enabled=true,aws.clusterName=My_cluster.1",
         "aws.region=us-gov-west-1",
+        "speaker.enabled=true,speaker.admin.address=::1",
     ] {
         rendered(&["--set", value]);
     }
@@ -220,6 +240,56 @@ fn unusual_but_right_values_are_accepted() {
 fn of_kind<'a>(objects: &'a [Value], kind: &str) -> &'a Value {
     let mut found = objects.iter().filter(|object| object["kind"] == kind);
     found.next().unwrap_or_else(|| panic!("no {kind}"))
+}
+
+#[test]
+#[ignore = "real Kubernetes: cargo xtask cluster build, then cargo test -p cluster -- --ignored"]
+fn the_speaker_alone_is_root_with_one_capability_and_the_namespace_allows_it_only_then() {
+    let create = ["--set", "namespace.create=true"];
+    let on = ["--set", "speaker.enabled=true"];
+    let level = |objects: &[Value]| {
+        let labels = &of_kind(objects, "Namespace")["metadata"]["labels"];
+        labels["pod-security.kubernetes.io/enforce"].clone()
+    };
+    let without = documents(&rendered(&create));
+    assert_eq!(level(&without), "restricted");
+    assert!(without.iter().all(|object| object["kind"] != "DaemonSet"));
+    let with = documents(&rendered(&[create, on].concat()));
+    assert_eq!(level(&with), "privileged");
+
+    let pod = |kind: &str| &of_kind(&with, kind)["spec"]["template"]["spec"];
+    let security = |kind: &str| &pod(kind)["containers"][0]["securityContext"];
+    let (controller, speaker) = (pod("Deployment"), pod("DaemonSet"));
+    assert_eq!(controller["securityContext"]["runAsNonRoot"], true);
+    assert_eq!(controller["hostNetwork"], Value::Null);
+    let none = serde_json::json!({"drop": ["ALL"]});
+    assert_eq!(security("Deployment")["capabilities"], none);
+    assert_eq!(speaker["securityContext"]["runAsUser"], 0);
+    assert_eq!(
+        security("DaemonSet"),
+        &serde_json::json!({
+            "allowPrivilegeEscalation": false,
+            "readOnlyRootFilesystem": true,
+            "capabilities": {"drop": ["ALL"], "add": ["NET_RAW"]},
+        })
+    );
+    for pod in [controller, speaker] {
+        let profile = &pod["securityContext"]["seccompProfile"]["type"];
+        assert_eq!(profile, "RuntimeDefault");
+    }
+}
+
+/// The Secret by which speakers know each other must survive upgrades: the chart names it only.
+#[test]
+#[ignore = "real Kubernetes: cargo xtask cluster build, then cargo test -p cluster -- --ignored"]
+fn the_chart_makes_no_secret_and_both_programs_name_the_same_one() {
+    let objects = documents(&rendered(&["--set", "speaker.enabled=true"]));
+    assert!(objects.iter().all(|object| object["kind"] != "Secret"));
+    let pod = |kind: &str| &of_kind(&objects, kind)["spec"]["template"]["spec"];
+    let mounted = &pod("DaemonSet")["volumes"][0]["secret"]["secretName"];
+    let flag = format!("--speaker-keys={}", mounted.as_str().unwrap());
+    let arguments = pod("Deployment")["containers"][0]["args"].as_array();
+    assert!(arguments.unwrap().contains(&flag.into()));
 }
 
 #[test]
@@ -350,9 +420,12 @@ async fn the_api_server_takes_every_manifest_strictly_and_drops_nothing() {
         &documents(&monitors.unwrap()).iter().collect::<Vec<_>>(),
     );
     // runs: kubectl apply --server-side -f deploy/manifests/portolan.yaml
-    let manifests = root().join(MANIFESTS);
-    let as_documented = ["apply", "--server-side", "-f", manifests.to_str().unwrap()];
-    kubectl(&real.plane, &as_documented, "");
+    // runs: kubectl apply --server-side -f deploy/manifests/portolan-speaker.yaml
+    for (manifests, _) in MANIFESTS {
+        let manifests = root().join(manifests);
+        let as_documented = ["apply", "--server-side", "-f", manifests.to_str().unwrap()];
+        kubectl(&real.plane, &as_documented, "");
+    }
     for values in [&[][..], &["--values", EVERYTHING]] {
         // The namespace warns of pods that are not as restricted as they can be.
         let more = ["--include-crds", "--set", "namespace.create=true"];
@@ -364,7 +437,7 @@ async fn the_api_server_takes_every_manifest_strictly_and_drops_nothing() {
             )
         };
         let (before, after): (Vec<&Value>, Vec<&Value>) = objects.iter().partition(first);
-        assert_eq!(before.len(), 5);
+        assert_eq!(before.len(), 8);
         apply(&real.plane, &before);
         let wait = [
             "wait",

@@ -28,3 +28,39 @@ app.kubernetes.io/managed-by: {{ .Release.Service }}
 {{- end -}}
 {{- end -}}
 {{- end -}}
+
+{{/* What speakers are called: other words than the controller's, whose selectors must not find them. */}}
+{{- define "portolan.speaker.name" -}}
+{{ include "portolan.name" . }}-speaker
+{{- end -}}
+
+{{- define "portolan.speaker.selector" -}}
+app.kubernetes.io/name: portolan-speaker
+app.kubernetes.io/instance: {{ .Release.Name }}
+{{- end -}}
+
+{{- define "portolan.speaker.labels" -}}
+{{ include "portolan.speaker.selector" . }}
+app.kubernetes.io/component: speaker
+app.kubernetes.io/part-of: portolan
+app.kubernetes.io/version: {{ .Chart.AppVersion | quote }}
+app.kubernetes.io/managed-by: {{ .Release.Service }}
+{{- end -}}
+
+{{/* The Secret by which speakers know each other. The controller makes it: it survives upgrades. */}}
+{{- define "portolan.speaker.keys" -}}
+{{ include "portolan.speaker.name" . }}-keys
+{{- end -}}
+
+{{/* Whether others than the kubelet reach the speakers' metrics. */}}
+{{- define "portolan.speaker.scraped" -}}
+{{- if and .Values.speaker.enabled (not (or (hasPrefix "127." .Values.speaker.admin.address) (eq .Values.speaker.admin.address "::1"))) -}}
+true
+{{- end -}}
+{{- end -}}
+
+{{- define "portolan.speaker.admin" -}}
+{{- with .Values.speaker.admin -}}
+{{- if contains ":" .address -}}[{{ .address }}]{{- else -}}{{ .address }}{{- end -}}:{{ .port }}
+{{- end -}}
+{{- end -}}

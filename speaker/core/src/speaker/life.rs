@@ -126,7 +126,11 @@ impl Speaker {
         };
         let rng = StdRng::from_seed(self.rng.random());
         let nonce = self.rng.random();
-        self.membership = Some(Membership::new(identity, patience, rng, nonce));
+        let mut membership = Membership::new(identity, patience, rng, nonce);
+        if has_returned {
+            membership.returns(now.mono);
+        }
+        self.membership = Some(membership);
         if self.leaving.is_none() {
             self.standing = Standing::new(now.mono, has_returned);
         }

@@ -4,7 +4,7 @@
 
 use std::{
     fmt::Write as _,
-    net::{Ipv4Addr, Ipv6Addr},
+    net::{IpAddr, Ipv4Addr, Ipv6Addr},
 };
 
 /// The control plane's address.
@@ -56,20 +56,9 @@ ip -n plane link set br0 up
     );
     let hosts = (1..=nodes).map(|number| (format!("node{number}"), node(number)));
     for (name, (v4, v6)) in hosts.chain([(CLIENT.to_owned(), client())]) {
-        // Without a default route answers to addresses outside the subnet are dropped before NAT
-        // has seen them.
-        let _infallible = writeln!(
-            script,
-            "ip netns add {name}
-ip -n {name} link set lo up
-ip -n {name} link add eth0 type veth peer name {name} netns plane
-ip -n plane link set {name} master br0 up
-ip -n {name} address add {v4}/24 dev eth0
-ip -n {name} address add {v6}/64 dev eth0 nodad
-ip -n {name} link set eth0 up
-ip -n {name} route add default via 10.200.0.1
-ip -n {name} -6 route add default via fd00:200::1"
-        );
+        script += &format!("ip netns add {name}\nip -n {name} link set lo up\n");
+        script += &plug_in(&name, &[v4.into(), v6.into()]);
+        script += &default_routes(&name);
     }
     let names = (1..=nodes).map(|number| format!("node{number}"));
     for name in names.chain(["plane".to_owned()]) {
@@ -77,17 +66,7 @@ ip -n {name} -6 route add default via fd00:200::1"
             script,
             "ip netns exec {name} sysctl -qw net.ipv4.ip_forward=1 net.ipv6.conf.all.forwarding=1"
         );
-        for number in 1..=nodes {
-            let (v4, v6) = node(number);
-            let [pods_v4, pods_v6] = pods(number);
-            if name != format!("node{number}") {
-                let _infallible = writeln!(
-                    script,
-                    "ip -n {name} route add {pods_v4} via {v4}
-ip -n {name} -6 route add {pods_v6} via {v6}"
-                );
-            }
-        }
+        script += &pod_routes(&name, nodes);
     }
     // A packet that comes before kube-proxy knows its address goes on to the default route, out of
     // the interface that it came in by; a redirect would teach the client that way for good.
@@ -97,5 +76,47 @@ ip -n {name} -6 route add {pods_v6} via {v6}"
 ip netns exec {CLIENT} sysctl -qw net.ipv$family.conf.$of.accept_redirects=0
 done; done"
     );
+    script
+}
+
+/// A cable from a host's `eth0` to the switch, and its addresses.
+pub(crate) fn plug_in(name: &str, addresses: &[IpAddr]) -> String {
+    let mut script = format!(
+        "ip -n {name} link add eth0 type veth peer name {name} netns plane
+ip -n plane link set {name} master br0 up
+"
+    );
+    for address in addresses {
+        let length = if address.is_ipv4() { "24" } else { "64 nodad" };
+        let _infallible = writeln!(
+            script,
+            "ip -n {name} address add {address}/{length} dev eth0"
+        );
+    }
+    let _infallible = writeln!(script, "ip -n {name} link set eth0 up");
+    script
+}
+
+/// Without them answers to addresses outside the subnet are dropped before NAT has seen them.
+pub(crate) fn default_routes(name: &str) -> String {
+    format!(
+        "ip -n {name} route add default via 10.200.0.1
+ip -n {name} -6 route add default via fd00:200::1
+"
+    )
+}
+
+/// The ways to the pods of all other nodes.
+pub(crate) fn pod_routes(name: &str, nodes: u8) -> String {
+    let mut script = String::new();
+    for number in (1..=nodes).filter(|number| name != format!("node{number}")) {
+        let (v4, v6) = node(number);
+        let [pods_v4, pods_v6] = pods(number);
+        let _infallible = writeln!(
+            script,
+            "ip -n {name} route add {pods_v4} via {v4}
+ip -n {name} -6 route add {pods_v6} via {v6}"
+        );
+    }
     script
 }

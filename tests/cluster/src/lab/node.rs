@@ -117,6 +117,8 @@ path = '{folder}/containerd/opt'
             "failSwapOn": false,
             "resolvConf": "",
             "imageGCHighThresholdPercent": 100,
+            // Tests kill what runs in pods many times over.
+            "crashLoopBackOff": { "maxContainerRestartPeriod": "1s" },
             "evictionHard": { "memory.available": "0%", "nodefs.available": "0%",
                 "nodefs.inodesFree": "0%", "imagefs.available": "0%" },
             "nodeStatusUpdateFrequency": "2s",

@@ -3,6 +3,9 @@
 //! kube-proxy tells the kernel, and for a cluster that is given (kind): see `town.rs`.
 
 #![cfg(test)]
+#[path = "../common/kubectl.rs"]
+mod kubectl;
+#[path = "../common/pods.rs"]
 mod pods;
 mod town;
 mod traffic;

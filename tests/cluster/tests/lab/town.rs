@@ -6,23 +6,13 @@
 //! - `PORTOLAN_CLIENT`: the words in front of a program that is to run on the client host outside,
 //!   which needs curl, socat and ip and lies in the nodes' network: `docker exec client`.
 
-use std::{
-    io::Write as _,
-    path::{Path, PathBuf},
-    process::{Command, Output, Stdio},
-    sync::OnceLock,
-    time::{Duration, Instant},
-};
+use std::{ops::Deref, path::PathBuf, process::Command, sync::OnceLock};
 
-use cluster::{Binary, Lab, LabOptions, ProxyMode, lab::build_image};
+use cluster::{Lab, LabOptions, ProxyMode};
 use serde_json::{Value, json};
 
-/// How long anything may take that should take seconds.
-const PATIENCE: Duration = Duration::from_secs(120);
-const PAUSE: Duration = Duration::from_millis(100);
+use super::kubectl::{Kubectl, load_portolan, told};
 
-/// Portolan's image on the nodes.
-const IMAGE: &str = "localhost/portolan:dev";
 /// Where the controller runs.
 pub(crate) const NAMESPACE: &str = "portolan";
 /// What the pool gives; the client sends it to the first node unless told otherwise.
@@ -31,6 +21,7 @@ const ADDRESSES: [&str; 2] = ["203.0.113.0/24", "2001:db8:0:1::/112"];
 /// A cluster with Portolan in it, a pool and a default class.
 pub(crate) struct Town {
     place: Place,
+    kubectl: Kubectl,
     pub(crate) nodes: Vec<Node>,
 }
 
@@ -71,8 +62,13 @@ impl Town {
             },
             None => Place::Lab(Box::new(lab(mode))),
         };
+        let kubeconfig = match &place {
+            Place::Lab(lab) => lab.plane().kubeconfig(),
+            Place::Given { kubeconfig, .. } => kubeconfig.clone(),
+        };
         let mut town = Self {
             place,
+            kubectl: Kubectl::new(kubeconfig),
             nodes: Vec::new(),
         };
         town.nodes = town.list("nodes", "").iter().map(Node::from).collect();
@@ -89,81 +85,12 @@ impl Town {
         // It must run where nothing but the least is allowed.
         let level = "pod-security.kubernetes.io/enforce=restricted";
         self.kubectl(&["label", "namespace", NAMESPACE, level]);
-        let chart = repository().join("deploy/charts/portolan");
-        let mut helm = Binary::build().unwrap().part("helm");
-        helm.env("KUBECONFIG", self.kubeconfig())
-            .args(["install", "portolan", &chart.to_string_lossy()])
-            .args(["--namespace", NAMESPACE, "--wait", "--timeout", "120s"])
-            .args(["--set", "image.repository=localhost/portolan"])
-            .args(["--set", "image.tag=dev", "--set", "image.pullPolicy=Never"])
-            .args(["--set", "loadBalancerClass.create=true"])
-            .args(["--set", "loadBalancerClass.default=true"]);
-        let output = helm.output().unwrap();
-        if !output.status.success() {
-            let events = self.kubectl(&["get", "pods,events", "-A"]);
-            panic!("{}\n{events}", String::from_utf8_lossy(&output.stderr));
-        }
+        self.helm(NAMESPACE, &[]);
         self.apply(&json!({
             "apiVersion": "portolan.dev/v1alpha1", "kind": "AddressPool",
             "metadata": {"name": "external"},
             "spec": {"addresses": ADDRESSES},
         }));
-    }
-
-    fn kubeconfig(&self) -> PathBuf {
-        match &self.place {
-            Place::Lab(lab) => lab.plane().kubeconfig(),
-            Place::Given { kubeconfig, .. } => kubeconfig.clone(),
-        }
-    }
-
-    fn kubectl_command(&self, arguments: &[&str]) -> Command {
-        let mut command = Binary::build().unwrap().part("kubectl");
-        command.arg("--kubeconfig").arg(self.kubeconfig());
-        command.args(arguments);
-        command
-    }
-
-    /// What the real kubectl prints; panics when it fails.
-    pub(crate) fn kubectl(&self, arguments: &[&str]) -> String {
-        told(self.kubectl_command(arguments).output().unwrap())
-            .unwrap_or_else(|error| panic!("kubectl {arguments:?}: {error}"))
-    }
-
-    /// The same, and its failure is an answer.
-    pub(crate) fn try_kubectl(&self, arguments: &[&str]) -> Result<String, String> {
-        told(self.kubectl_command(arguments).output().unwrap())
-    }
-
-    /// `kubectl apply`, with strict validation.
-    pub(crate) fn apply(&self, object: &Value) {
-        let mut kubectl = self
-            .kubectl_command(&["apply", "--validate=strict", "-f", "-"])
-            .stdin(Stdio::piped())
-            .stdout(Stdio::piped())
-            .stderr(Stdio::piped())
-            .spawn()
-            .unwrap();
-        let mut stdin = kubectl.stdin.take().unwrap();
-        stdin.write_all(object.to_string().as_bytes()).unwrap();
-        drop(stdin);
-        told(kubectl.wait_with_output().unwrap()).unwrap_or_else(|e| panic!("{e}: {object}"));
-    }
-
-    /// One object.
-    pub(crate) fn get(&self, namespace: &str, name: &str) -> Value {
-        let text = self.kubectl(&["-n", namespace, "get", name, "-o", "json"]);
-        serde_json::from_str(&text).unwrap()
-    }
-
-    /// All of a kind in a namespace; for what has none, it is empty.
-    pub(crate) fn list(&self, kind: &str, namespace: &str) -> Vec<Value> {
-        let text = match namespace {
-            "" => self.kubectl(&["get", kind, "-o", "json"]),
-            _ => self.kubectl(&["-n", namespace, "get", kind, "-o", "json"]),
-        };
-        let list: Value = serde_json::from_str(&text).unwrap();
-        list["items"].as_array().unwrap().clone()
     }
 
     /// A program on the client host outside the cluster.
@@ -233,81 +160,27 @@ impl Town {
             .map(|line| format!("{} {}", line.verb, line.request_uri))
             .collect()
     }
+}
 
-    /// Repeats until it succeeds; panics with the last failure when it takes too long.
-    pub(crate) fn until<T>(&self, what: &str, attempt: impl Fn() -> Result<T, String>) -> T {
-        let start = Instant::now();
-        loop {
-            match attempt() {
-                Ok(done) => return done,
-                Err(why) if start.elapsed() > PATIENCE => {
-                    let services = self.try_kubectl(&["get", "services,pods", "-A", "-o", "wide"]);
-                    panic!("never came true: {what}: {why}\n{services:?}")
-                }
-                Err(_) => std::thread::sleep(PAUSE),
-            }
-        }
-    }
+impl Deref for Town {
+    type Target = Kubectl;
 
-    /// The external addresses of a Service, once it has as many.
-    pub(crate) fn addresses(&self, namespace: &str, service: &str, count: usize) -> Vec<String> {
-        let name = format!("service/{service}");
-        self.until(&format!("{name} has {count} external addresses"), || {
-            let service = self.get(namespace, &name);
-            let ingress = service["status"]["loadBalancer"]["ingress"].as_array();
-            let addresses: Vec<String> = ingress
-                .into_iter()
-                .flatten()
-                .filter_map(|entry| Some(entry["ip"].as_str()?.to_owned()))
-                .collect();
-            match addresses.len() == count {
-                true => Ok(addresses),
-                false => Err(service["status"].to_string()),
-            }
-        })
-    }
-
-    /// The one external address of a Service.
-    pub(crate) fn address(&self, namespace: &str, service: &str) -> String {
-        self.addresses(namespace, service, 1).remove(0)
+    fn deref(&self) -> &Kubectl {
+        &self.kubectl
     }
 }
 
 fn lab(mode: ProxyMode) -> Lab {
-    let context = repository().join("target/image");
-    assert!(
-        context.join("portolan").is_file(),
-        "{} is empty; `cargo xtask image --no-build --profile dev` fills it",
-        context.display()
-    );
-    let folder = tempfile::tempdir().unwrap();
-    let archive = folder.path().join("portolan.tar");
-    let dockerfile = repository().join("deploy/Dockerfile");
-    build_image(&context, &dockerfile, IMAGE, &archive).unwrap_or_else(|e| panic!("{e:#}"));
+    let options = LabOptions {
+        nodes: 2,
+        proxy: mode,
+    };
     let runtime = tokio::runtime::Runtime::new().unwrap();
     let lab = runtime
-        .block_on(Lab::start(LabOptions {
-            nodes: 2,
-            proxy: mode,
-        }))
+        .block_on(Lab::start(options))
         .unwrap_or_else(|error| panic!("{error:#}"));
-    lab.load(&archive).unwrap();
+    load_portolan(&lab);
     lab
-}
-
-fn repository() -> &'static Path {
-    Path::new(env!("CARGO_MANIFEST_DIR"))
-        .ancestors()
-        .nth(2)
-        .unwrap()
-}
-
-fn told(output: Output) -> Result<String, String> {
-    let text = String::from_utf8(output.stdout).unwrap();
-    match output.status.success() {
-        true => Ok(text),
-        false => Err(format!("{text}{}", String::from_utf8_lossy(&output.stderr))),
-    }
 }
 
 impl From<&Value> for Node {

@@ -1,15 +1,17 @@
 //! What runs in the pods: Kubernetes' own test image, which tells its host name, who asked, and what
 //! it gets from elsewhere.
 
+#![allow(dead_code, reason = "each suite uses its own part")]
+
 use std::sync::atomic::{AtomicU32, Ordering};
 
 use cluster::lab::AGNHOST;
 use serde_json::{Value, json};
 
-use super::town::Town;
+use super::kubectl::Kubectl;
 
 /// A namespace of this test alone.
-pub(crate) fn namespace(town: &Town, name: &str) -> String {
+pub(crate) fn namespace(town: &Kubectl, name: &str) -> String {
     static NEXT: AtomicU32 = AtomicU32::new(1);
     let name = format!("{name}-{}", NEXT.fetch_add(1, Ordering::Relaxed));
     town.kubectl(&["create", "namespace", &name]);
@@ -18,7 +20,7 @@ pub(crate) fn namespace(town: &Town, name: &str) -> String {
 
 /// Runs that many pods with label `app=NAME`: `http` is TCP 8080, `udp` is UDP 8081. Waits until
 /// they are ready; returns them.
-pub(crate) fn run(town: &Town, namespace: &str, name: &str, replicas: u32) -> Vec<Pod> {
+pub(crate) fn run(town: &Kubectl, namespace: &str, name: &str, replicas: u32) -> Vec<Pod> {
     town.apply(&json!({
         "apiVersion": "apps/v1", "kind": "Deployment",
         "metadata": {"namespace": namespace, "name": name},
@@ -77,7 +79,7 @@ pub(crate) struct Pod {
 
 impl Pod {
     /// The host name that this pod gets from there by HTTP.
-    pub(crate) fn dial(&self, town: &Town, host: &str, port: u16) -> String {
+    pub(crate) fn dial(&self, town: &Kubectl, host: &str, port: u16) -> String {
         let path = format!(
             "/api/v1/namespaces/{}/pods/http:{}:8080/proxy/dial?host={host}&port={port}&protocol=http&request=hostname&tries=1",
             self.namespace, self.name
