@@ -110,15 +110,20 @@ impl Record {
         (self.of(ip).next_back()).unwrap_or_else(|| panic!("nobody answered for {ip}"))
     }
 
-    /// The longest time without a word on this address, in milliseconds, between these two moments.
-    pub(crate) fn silence(&self, ip: &str, from: f64, to: f64) -> f64 {
+    /// The times without a word on this address, in milliseconds, between these two moments.
+    pub(crate) fn pauses(&self, ip: &str, from: f64, to: f64) -> Vec<f64> {
         let times = self.of(ip).map(|seen| seen.at);
         let times: Vec<f64> = [from]
             .into_iter()
             .chain(times.filter(|at| (from..to).contains(at)))
             .chain([to])
             .collect();
-        (times.windows(2).map(|two| two[1] - two[0])).fold(0.0, f64::max)
+        times.windows(2).map(|two| two[1] - two[0]).collect()
+    }
+
+    /// The longest of them.
+    pub(crate) fn silence(&self, ip: &str, from: f64, to: f64) -> f64 {
+        self.pauses(ip, from, to).into_iter().fold(0.0, f64::max)
     }
 
     /// From the last answer of this one until another's first word, in milliseconds.
