@@ -11,7 +11,7 @@ pub(crate) fn now() -> Now {
     let boot = clock_gettime(ClockId::Boottime);
     Now {
         mono: Duration::try_from(boot).unwrap_or_default(),
-        wall: since_1970().as_secs().try_into().unwrap_or(i64::MAX),
+        wall: since_1970().as_millis().try_into().unwrap_or(i64::MAX),
     }
 }
 

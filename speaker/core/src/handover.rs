@@ -35,7 +35,7 @@ enum State {
 pub(crate) struct Holding {
     /// Its addresses, and where.
     pub(crate) places: Vec<Place>,
-    /// Since when, in Unix seconds.
+    /// Since when, in Unix milliseconds.
     pub(crate) since: i64,
     state: State,
 }

@@ -164,7 +164,7 @@ pub struct Announced {
     pub ip: IpAddr,
     /// On these interfaces, sorted.
     pub interfaces: Vec<Arc<str>>,
-    /// Unix seconds.
+    /// Unix milliseconds.
     pub since: i64,
     /// A foreign machine that claims it too.
     pub conflict: Option<Mac>,

@@ -13,7 +13,7 @@ pub struct Now {
     /// Since any fixed instant; never goes back, and does not stand still while the process is
     /// stopped.
     pub mono: Duration,
-    /// Unix seconds: for times that people read, and for the age of keys.
+    /// Unix milliseconds: for times that are told, and for the age of keys.
     pub wall: i64,
 }
 

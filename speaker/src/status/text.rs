@@ -46,7 +46,7 @@ fn strings(names: &[Arc<str>]) -> Vec<String> {
 }
 
 fn time(unix: i64) -> String {
-    let time = Timestamp::from_second(unix).unwrap_or(Timestamp::UNIX_EPOCH);
+    let time = Timestamp::from_millisecond(unix).unwrap_or(Timestamp::UNIX_EPOCH);
     format!("{time:.3}")
 }
 
@@ -69,7 +69,7 @@ mod tests {
             announced: vec![speaker_core::Announced {
                 ip: [203, 0, 113, 5].into(),
                 interfaces: vec!["eth0".into()],
-                since: 1_795_913_400,
+                since: 1_795_913_400_250,
                 conflict: Some(Mac([0xaa, 0xbb, 0xcc, 0, 0, 1])),
             }],
             unable: vec![speaker_core::Unable {
@@ -83,7 +83,7 @@ mod tests {
             "announced": [{
                 "ip": "203.0.113.5",
                 "interfaces": ["eth0"],
-                "since": "2026-11-29T00:50:00.000Z",
+                "since": "2026-11-29T00:50:00.250Z",
                 "conflict": "aa:bb:cc:00:00:01",
             }],
             "unable": [{"pool": "dmz", "message": "no interface that is up matches eth1"}],

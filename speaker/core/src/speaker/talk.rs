@@ -37,8 +37,9 @@ impl Speaker {
         };
         let mut nonce = [0; 24];
         self.rng.fill_bytes(&mut nonce);
-        let sealed = (message.write())
-            .and_then(|plain| envelope::seal(&self.keys, now.wall, to, nonce, &plain));
+        let sealed = (message.write()).and_then(|plain| {
+            envelope::seal(&self.keys, now.wall.div_euclid(1_000), to, nonce, &plain)
+        });
         if let Some(bytes) = sealed {
             self.out.push_back(Effect::Datagram { to, bytes });
         }

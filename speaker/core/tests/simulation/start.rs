@@ -130,7 +130,7 @@ fn a_clock_that_was_set_back_keeps_nobody_out() {
 #[test]
 fn keys_rotate_without_a_death() {
     let mut world = World::settled(1, 3, &IPS);
-    let wall = world.now().wall;
+    let wall = world.now().wall / 1_000;
     let (old, new) = (Key::new(0, [7; 32]), Key::new(wall + 10, [8; 32]));
     for node in [2, 0, 1] {
         world.input(

@@ -119,7 +119,7 @@ fn now(start: std::time::Instant) -> Now {
     let wall = SystemTime::now().duration_since(UNIX_EPOCH).unwrap();
     Now {
         mono: start.elapsed(),
-        wall: i64::try_from(wall.as_secs()).unwrap(),
+        wall: i64::try_from(wall.as_millis()).unwrap(),
     }
 }
 

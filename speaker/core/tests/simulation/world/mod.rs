@@ -169,7 +169,7 @@ impl World {
     pub(crate) fn now(&self) -> Now {
         Now {
             mono: self.now,
-            wall: EPOCH + i64::try_from(self.now.as_secs()).unwrap(),
+            wall: EPOCH * 1_000 + i64::try_from(self.now.as_millis()).unwrap(),
         }
     }
 
