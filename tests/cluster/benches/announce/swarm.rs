@@ -77,7 +77,7 @@ pub(crate) fn idle(town: &mut Town, count: usize) -> Value {
     let ip = |on: &str, arguments: &str| {
         town.run(town.lab.on(on, "ip").args(arguments.split(' ')));
     };
-    ip("plane", "route add 10.202.0.0/24 via 10.200.0.102");
+    ip("node1", "route add 10.202.0.0/24 via 10.200.0.102");
     ip(host, "route add default via 10.200.0.1");
     for n in 1..=count {
         ip(host, &format!("address add {}/32 dev lo", address(n)));
