@@ -169,7 +169,7 @@ fn walk(shell: &Shell) {
     let editor = shell.folder.path().join("editor");
     std::fs::write(
         &editor,
-        "#!/bin/sh\nsed -i 's/192.0.2.200/203.0.113.77/' \"$1\"\n",
+        "#!/bin/sh\nsed -i 's/192.0.2.100/203.0.113.77/' \"$1\"\n",
     )
     .unwrap();
     let made = Command::new("chmod").arg("+x").arg(&editor).status();

@@ -87,10 +87,12 @@ impl Engine {
     }
 
     /// The range that bounds what may be handed out, unless this control plane leaves nodePorts to
-    /// us and nobody has said what it takes.
+    /// us and nobody has said what it takes. That it leaves them is seen at an empty field, and, when
+    /// all are filled (after a restart), at pools of cluster IPs, which only such a one needs.
     pub(super) fn server_range(&self) -> Option<ServerRange> {
         let range = self.pace.range();
-        (range.told || !self.ports_left_empty).then_some(range)
+        let leaves_them = self.ports_left_empty || !self.cluster_families.is_empty();
+        (range.told || !leaves_them).then_some(range)
     }
 
     /// No pool hands out a port that the API server does not take.
