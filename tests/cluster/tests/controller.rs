@@ -104,7 +104,7 @@ async fn the_real_api_server_accepts_the_cost_of_our_rules_and_names_no_fault_in
         assert_eq!(condition(&crd.unwrap(), "NonStructuralSchema"), None);
         names.push(name);
     }
-    assert_eq!(names.len(), 4, "{names:?}");
+    assert_eq!(names.len(), 7, "{names:?}");
 }
 
 #[tokio::test]
