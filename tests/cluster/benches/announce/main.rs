@@ -27,8 +27,6 @@ mod cost;
 mod moves;
 mod swarm;
 
-use std::process::Command;
-
 use serde_json::{Value, json};
 use town::Town;
 
@@ -45,7 +43,6 @@ fn main() {
     let crashes = value("--crashes").map_or(24, |count| count.parse().unwrap());
     let only = value("--only");
     let wanted = |part: &str| only.is_none_or(|only| only.split(',').any(|one| one == part));
-    build_prober();
 
     let mut town = Town::new(&["speaker.rejoinDelay=2s"]);
     let mut run = json!({});
@@ -98,17 +95,4 @@ fn goals(run: &Value) -> Value {
         }
     }
     goals
-}
-
-/// Beside this benchmark, in the same profile.
-fn build_prober() {
-    let mut cargo = Command::new(env!("CARGO"));
-    cargo.args(["build", "--quiet", "-p", "prober"]);
-    if env!("CARGO_BIN_EXE_cluster").contains("/release/") {
-        cargo.arg("--release");
-    }
-    assert!(
-        cargo.status().unwrap().success(),
-        "the prober does not build"
-    );
 }

@@ -7,7 +7,7 @@ use std::{
     io::{BufRead as _, BufReader, Write as _},
     path::Path,
     process::{Child, Command, Stdio},
-    sync::mpsc,
+    sync::{OnceLock, mpsc},
     thread::JoinHandle,
     time::{Duration, SystemTime, UNIX_EPOCH},
 };
@@ -218,13 +218,27 @@ impl Record {
     }
 }
 
-/// The prober, built beside the lab by `cargo test --workspace` or `cargo build -p prober`.
+/// The prober, built beside the lab and in its profile: cargo builds a program for the tests of its
+/// own package only. With all packages, so that its dependencies are those of the tests.
 pub(crate) fn program() -> String {
-    let program = Path::new(env!("CARGO_BIN_EXE_cluster")).with_file_name("prober");
-    assert!(
-        program.is_file(),
-        "no {}; `cargo build -p prober` makes it",
-        program.display()
-    );
-    program.to_str().unwrap().to_owned()
+    static PROGRAM: OnceLock<String> = OnceLock::new();
+    let build = || {
+        let program = Path::new(env!("CARGO_BIN_EXE_cluster")).with_file_name("prober");
+        let root = Path::new(env!("CARGO_MANIFEST_DIR")).join("../..");
+        let mut cargo = Command::new(env!("CARGO"));
+        cargo.current_dir(root).args(["build", "--quiet"]);
+        cargo.args(["--workspace", "--locked", "--bin", "prober"]);
+        if program
+            .components()
+            .any(|part| part.as_os_str() == "release")
+        {
+            cargo.arg("--release");
+        }
+        assert!(
+            cargo.status().unwrap().success(),
+            "the prober does not build"
+        );
+        program.to_str().unwrap().to_owned()
+    };
+    PROGRAM.get_or_init(build).clone()
 }
