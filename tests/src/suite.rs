@@ -254,6 +254,8 @@ mod sentences {
         let running = on.start("one");
         on.cluster.until_address("a", "192.0.2.0").await;
         on.cluster.delete("LoadBalancerClass", "default").await;
+        // Classes and Services come by watches of their own: the later one may be seen first.
+        on.cluster.settled().await;
         on.create([lb("b")]).await;
         on.cluster.settled().await;
         on.cluster.until_address("a", "192.0.2.0").await;
