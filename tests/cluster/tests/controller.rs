@@ -4,45 +4,21 @@
 #![expect(clippy::unwrap_used, clippy::panic, reason = "test code")]
 
 mod common;
-
-use std::time::Duration;
+#[path = "common/stage.rs"]
+mod on;
 
 use cluster::{AuditLine, ControlPlane, Options};
 use common::real;
 use controller::shell::{self, USER_AGENT};
-use devapi::faults::Faults;
+use on::stage;
 use serde_json::{Value, json};
 use tests::{
-    cluster::{Cluster, addresses},
-    fixtures::{bare, default_class, pool, with},
+    cluster::addresses,
+    fixtures::{bare, pool, with},
     for_every_sentence,
-    stage::{Running, Stage},
+    stage::Running,
     suite,
 };
-use tower::Layer as _;
-
-/// How long nothing may be written before the cluster counts as settled.
-const QUIET: Duration = Duration::from_secs(3);
-
-/// As on devapi, but clusterIPs and nodePorts are the API server's.
-async fn stage(plane: &ControlPlane) -> Stage {
-    let faults = Faults::new(7);
-    let real = shell::client(plane.config().await.unwrap()).unwrap();
-    let send = tower::service_fn(move |request| {
-        let real = real.clone();
-        async move { real.send(request).await }
-    });
-    let client = shell::client_over(faults.layer(send), "default");
-    let cluster = Cluster::new(plane.client().await.unwrap(), QUIET, false);
-    cluster.install().await;
-    cluster.create(default_class()).await;
-    Stage {
-        cluster,
-        faults,
-        client,
-        api: None,
-    }
-}
 
 macro_rules! each {
     ($($sentence:ident)*) => { $(

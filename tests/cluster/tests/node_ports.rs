@@ -5,47 +5,26 @@
 #![expect(clippy::unwrap_used, clippy::panic, reason = "test code")]
 
 mod common;
+#[path = "common/stage.rs"]
+mod on;
 
 use std::time::Duration;
 
-use cluster::{ControlPlane, Options};
+use cluster::Options;
 use common::real;
 use controller::{
     core::refusal::{self, Refusal},
     shell::{self, USER_AGENT},
 };
-use devapi::faults::Faults;
+use on::stage;
 use serde_json::{Value, json};
 use tests::{
-    cluster::{Cluster, condition, reason_of},
-    fixtures::{bare, default_class, enforcing, node_port, noted, port_pool, with},
+    cluster::{condition, reason_of},
+    fixtures::{bare, enforcing, node_port, noted, port_pool, with},
     for_every_node_port_sentence,
     node_ports::{port, sentences, told},
-    stage::Stage,
 };
-use tower::{Layer as _, ServiceExt as _};
-
-/// How long nothing may be written before the cluster counts as settled.
-const QUIET: Duration = Duration::from_secs(3);
-
-async fn stage(plane: &ControlPlane) -> Stage {
-    let faults = Faults::new(7);
-    let real = shell::client(plane.config().await.unwrap()).unwrap();
-    let send = tower::service_fn(move |request| {
-        let real = real.clone();
-        async move { real.send(request).await }
-    });
-    let client = shell::client_over(faults.layer(send), "default");
-    let cluster = Cluster::new(plane.client().await.unwrap(), QUIET, false);
-    cluster.install().await;
-    cluster.create(default_class()).await;
-    Stage {
-        cluster,
-        faults,
-        client,
-        api: None,
-    }
-}
+use tower::ServiceExt as _;
 
 macro_rules! each {
     ($($sentence:ident)*) => { $(
