@@ -7,6 +7,7 @@ pub mod cloud;
 pub mod decide;
 pub mod effect;
 pub mod engine;
+pub mod failing;
 pub mod holdings;
 pub mod index;
 pub mod keys;

@@ -6,13 +6,9 @@ use std::{
     time::Duration,
 };
 
-use backon::{BackoffBuilder, ExponentialBackoff, ExponentialBuilder};
 use model::ServiceKey;
 
-/// First delay after a failure; doubled each time.
-const FIRST_DELAY: Duration = Duration::from_millis(100);
-/// No failure waits longer.
-const LONGEST_DELAY: Duration = Duration::from_secs(60);
+use super::failing::Failing;
 
 /// In which order keys are taken.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug)]
@@ -42,9 +38,7 @@ pub struct Queue {
     delayed: BTreeSet<(Duration, ServiceKey)>,
     /// The due time of each delayed key, to find it in `delayed`.
     due: HashMap<ServiceKey, Duration>,
-    /// Backoff of keys that failed and have not succeeded since.
-    failing: HashMap<ServiceKey, ExponentialBackoff>,
-    seed: u64,
+    failing: Failing<ServiceKey>,
 }
 
 impl Queue {
@@ -55,8 +49,7 @@ impl Queue {
             slots: HashMap::new(),
             delayed: BTreeSet::new(),
             due: HashMap::new(),
-            failing: HashMap::new(),
-            seed,
+            failing: Failing::new(seed),
         }
     }
 
@@ -86,27 +79,13 @@ impl Queue {
 
     /// The key failed: look again after its backoff.
     pub fn failed(&mut self, key: &ServiceKey, now: Duration) {
-        self.seed = self
-            .seed
-            .wrapping_mul(6_364_136_223_846_793_005)
-            .wrapping_add(1);
-        let seed = self.seed;
-        let backoff = self.failing.entry(key.clone()).or_insert_with(|| {
-            ExponentialBuilder::default()
-                .with_min_delay(FIRST_DELAY)
-                .with_max_delay(LONGEST_DELAY)
-                .with_jitter()
-                .with_jitter_seed(seed)
-                .without_max_times()
-                .build()
-        });
-        let delay = backoff.next().unwrap_or(LONGEST_DELAY);
+        let delay = self.failing.delay(key);
         self.push_at(key, now + delay);
     }
 
     /// The key is at its fixed point: the next failure starts with the shortest delay.
     pub fn succeeded(&mut self, key: &ServiceKey) {
-        self.failing.remove(key);
+        self.failing.succeeded(key);
     }
 
     /// Delayed keys whose time has come; the caller ranks and pushes them.
@@ -157,12 +136,17 @@ impl Queue {
 
     /// Forgets everything.
     pub fn clear(&mut self) {
-        *self = Self::new(self.seed);
+        self.ready.clear();
+        self.slots.clear();
+        self.delayed.clear();
+        self.due.clear();
+        self.failing.clear();
     }
 }
 
 #[cfg(test)]
 mod tests {
+    use super::super::failing::FIRST_DELAY;
     use super::*;
 
     fn key(name: &str) -> ServiceKey {

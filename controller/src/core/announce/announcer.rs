@@ -12,7 +12,6 @@ use std::{
     time::Duration,
 };
 
-use backon::{BackoffBuilder as _, ExponentialBackoff, ExponentialBuilder};
 use crds::{AnnouncementSpec, SpeakerSpec, SpeakerStatusSpec};
 use model::{ServiceKey, Uid};
 
@@ -26,7 +25,7 @@ use super::{
     verdict::{Facts, Verdict},
     wanted,
 };
-use crate::core::{effect::Failure, ledger::newer};
+use crate::core::{effect::Failure, failing::Failing, ledger::newer};
 
 mod told;
 mod write;
@@ -37,10 +36,6 @@ const GATHER: Duration = Duration::from_millis(20);
 const WRITES: usize = 16;
 /// A write's echo that has not come by the watch after so long is not waited for any longer.
 const ECHO: Duration = Duration::from_secs(30);
-/// First delay after a failure; doubled each time.
-const FIRST_DELAY: Duration = Duration::from_millis(100);
-/// No failure waits longer.
-const LONGEST_DELAY: Duration = Duration::from_secs(60);
 /// That nobody answers though somebody could is told after so long: longer than a speaker takes to
 /// start to answer and to say so.
 const PATIENCE: Duration = Duration::from_secs(5);
@@ -209,9 +204,8 @@ pub struct Announcer {
     /// Objects that may differ from what is wanted.
     unequal: BTreeSet<Name>,
     busy: HashMap<Name, Busy>,
-    failing: HashMap<Name, ExponentialBackoff>,
+    failing: Failing<Name>,
     writing: usize,
-    seed: u64,
 
     told: HashMap<ServiceKey, Told>,
     /// Since when nobody answers for a Service though somebody could.
@@ -240,9 +234,8 @@ impl Announcer {
             due: None,
             unequal: BTreeSet::new(),
             busy: HashMap::new(),
-            failing: HashMap::new(),
+            failing: Failing::new(seed),
             writing: 0,
-            seed,
             told: HashMap::new(),
             silent: HashMap::new(),
         }

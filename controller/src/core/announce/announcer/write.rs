@@ -25,7 +25,7 @@ impl Announcer {
                 continue;
             }
             let Some(change) = self.change(&name) else {
-                self.failing.remove(&name);
+                self.failing.succeeded(&name);
                 continue;
             };
             if name.0 == Object::Announcement && self.gives_away_too_soon(&name.1) {
@@ -160,31 +160,13 @@ impl Announcer {
                         tracing::warn!(?name, %error, "the API server refused a write");
                     }
                 }
-                Some(Busy::Failed(now + self.delay(name)))
+                Some(Busy::Failed(now + self.failing.delay(name)))
             }
         };
         match busy {
             Some(busy) => drop(self.busy.insert(name.clone(), busy)),
-            None => drop(self.failing.remove(name)),
+            None => self.failing.succeeded(name),
         }
-    }
-
-    fn delay(&mut self, name: &Name) -> Duration {
-        self.seed = self
-            .seed
-            .wrapping_mul(6_364_136_223_846_793_005)
-            .wrapping_add(1);
-        let seed = self.seed;
-        let backoff = self.failing.entry(name.clone()).or_insert_with(|| {
-            ExponentialBuilder::default()
-                .with_min_delay(FIRST_DELAY)
-                .with_max_delay(LONGEST_DELAY)
-                .with_jitter()
-                .with_jitter_seed(seed)
-                .without_max_times()
-                .build()
-        });
-        backoff.next().unwrap_or(LONGEST_DELAY)
     }
 }
 
