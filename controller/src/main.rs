@@ -15,9 +15,7 @@ use controller::{
     core::{engine::NodePorts, pace::ServerRange},
     shell,
 };
-use kube::config::{KubeConfigOptions, Kubeconfig};
-use tokio::signal::unix::{SignalKind, signal};
-use tracing::{info, warn};
+use tracing::info;
 use tracing_subscriber::EnvFilter;
 
 mod cli;
@@ -197,7 +195,7 @@ fn log_to_stderr(format: LogFormat) {
 }
 
 async fn run(arguments: ControllerArguments) -> Result<()> {
-    let config = config(arguments.kubeconfig, arguments.context).await?;
+    let config = daemon::config(arguments.kubeconfig, arguments.context).await?;
     let seed = std::hash::RandomState::new().hash_one(std::process::id());
     let identity = identity(seed);
     let namespace = arguments
@@ -232,49 +230,14 @@ async fn run(arguments: ControllerArguments) -> Result<()> {
         ..shell::Options::single(&identity)
     };
 
-    let mut terminate = signal(SignalKind::terminate()).context("cannot listen for SIGTERM")?;
-    let mut interrupt = signal(SignalKind::interrupt()).context("cannot listen for SIGINT")?;
-    let (first, shutdown) = tokio::sync::oneshot::channel::<()>();
-    let second = async {
-        tokio::select! { _ = terminate.recv() => {}, _ = interrupt.recv() => {} }
-        info!("signal: shutting down; a second one ends at once");
-        // Nobody listens when the run has just ended.
-        let _ended = first.send(());
-        tokio::select! { _ = terminate.recv() => {}, _ = interrupt.recv() => {} }
-    };
-    let running = shell::run(client, options, async {
-        // A dropped sender ends the run just as well.
-        let _dropped = shutdown.await;
-    });
-    tokio::select! {
-        ended = running => ended.context("the controller failed"),
-        () = second => {
-            warn!("second signal: ending at once");
-            Ok(())
-        }
-    }
-}
-
-async fn config(path: Option<PathBuf>, context: Option<String>) -> Result<kube::Config> {
-    let options = KubeConfigOptions {
-        context,
-        ..KubeConfigOptions::default()
-    };
-    match path {
-        Some(path) => {
-            let file = Kubeconfig::read_from(&path)
-                .with_context(|| format!("cannot read --kubeconfig {}", path.display()))?;
-            kube::Config::from_custom_kubeconfig(file, &options)
-                .await
-                .with_context(|| format!("cannot use --kubeconfig {}", path.display()))
-        }
-        None if options.context.is_some() => kube::Config::from_kubeconfig(&options)
-            .await
-            .context("cannot use --context"),
-        None => kube::Config::infer()
-            .await
-            .context("no API server: give --kubeconfig, set $KUBECONFIG or run in a Pod"),
-    }
+    daemon::until_signalled(async |shutdown| {
+        let running = shell::run(client, options, async {
+            // A dropped sender ends the run just as well.
+            let _dropped = shutdown.await;
+        });
+        running.await.context("the controller failed")
+    })
+    .await
 }
 
 /// Unique among replicas and restarts: a process must not take the lease of its predecessor for its

@@ -12,15 +12,12 @@ use std::{
 
 use anyhow::{Context as _, Result};
 use clap::{Parser, ValueEnum};
-use kube::config::{KubeConfigOptions, Kubeconfig};
 use speaker_core::Settings;
-use tokio::signal::unix::{SignalKind, signal};
-use tracing::{info, warn};
+use tracing::info;
 use tracing_subscriber::{
     filter::Targets, layer::SubscriberExt as _, util::SubscriberInitExt as _,
 };
 
-mod admin;
 mod client;
 mod clock;
 mod drive;
@@ -153,7 +150,7 @@ fn settings(arguments: &Arguments) -> Result<Settings> {
 
 async fn run(arguments: Arguments) -> Result<()> {
     let settings = settings(&arguments)?;
-    let config = config(arguments.kubeconfig, arguments.context).await?;
+    let config = daemon::config(arguments.kubeconfig, arguments.context).await?;
     info!(
         version = env!("CARGO_PKG_VERSION"),
         node = %settings.node,
@@ -168,47 +165,12 @@ async fn run(arguments: Arguments) -> Result<()> {
         admin: arguments.admin_address,
     };
 
-    let mut terminate = signal(SignalKind::terminate()).context("cannot listen for SIGTERM")?;
-    let mut interrupt = signal(SignalKind::interrupt()).context("cannot listen for SIGINT")?;
-    let (first, shutdown) = tokio::sync::oneshot::channel::<()>();
-    let second = async {
-        tokio::select! { _ = terminate.recv() => {}, _ = interrupt.recv() => {} }
-        info!("signal: shutting down; a second one ends at once");
-        // Nobody listens when the run has just ended.
-        let _ended = first.send(());
-        tokio::select! { _ = terminate.recv() => {}, _ = interrupt.recv() => {} }
-    };
-    let running = run::run(client, options, async {
-        // A dropped sender ends the run just as well.
-        let _dropped = shutdown.await;
-    });
-    tokio::select! {
-        ended = running => Ok(ended?),
-        () = second => {
-            warn!("second signal: ending at once");
-            Ok(())
-        }
-    }
-}
-
-async fn config(path: Option<PathBuf>, context: Option<String>) -> Result<kube::Config> {
-    let options = KubeConfigOptions {
-        context,
-        ..KubeConfigOptions::default()
-    };
-    match path {
-        Some(path) => {
-            let file = Kubeconfig::read_from(&path)
-                .with_context(|| format!("cannot read --kubeconfig {}", path.display()))?;
-            kube::Config::from_custom_kubeconfig(file, &options)
-                .await
-                .with_context(|| format!("cannot use --kubeconfig {}", path.display()))
-        }
-        None if options.context.is_some() => kube::Config::from_kubeconfig(&options)
-            .await
-            .context("cannot use --context"),
-        None => kube::Config::infer()
-            .await
-            .context("no API server: give --kubeconfig, set $KUBECONFIG or run in a Pod"),
-    }
+    daemon::until_signalled(async |shutdown| {
+        let running = run::run(client, options, async {
+            // A dropped sender ends the run just as well.
+            let _dropped = shutdown.await;
+        });
+        Ok(running.await?)
+    })
+    .await
 }

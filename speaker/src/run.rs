@@ -4,6 +4,7 @@
 
 use std::{io, net::SocketAddr, path::PathBuf, sync::Arc, thread, time::Duration};
 
+use daemon::Admin;
 use kube::Client;
 use speaker_core::{Figures, KeyRing, Phase, Settings};
 use tokio::{
@@ -15,7 +16,6 @@ use tokio::{
 use tracing::{info, warn};
 
 use crate::{
-    admin,
     drive::{self, Ears, Mouth, State},
     keys,
     metrics::Metrics,
@@ -154,13 +154,11 @@ pub(crate) async fn run(
         )
             .1
     });
-    endless.spawn(async {
-        (
-            admin::serve(listener, metrics, ready).await,
-            "the admin port",
-        )
-            .1
-    });
+    let admin = Admin::new(
+        move || ready.missing().map_or(Ok(()), Err),
+        move || metrics.render(),
+    );
+    endless.spawn(async { (admin.serve(listener).await, "the admin port").1 });
 
     tokio::pin!(shutdown);
     tokio::select! {

@@ -9,10 +9,10 @@ mod translate;
 
 use std::{pin::pin, sync::Arc, time::Duration};
 
+use daemon::{refuses_streaming, status};
 use futures::TryStreamExt as _;
 use kube::{
     Api, Client, Resource,
-    core::Status,
     runtime::watcher::{self, Event, watcher},
 };
 use serde::de::DeserializeOwned;
@@ -225,32 +225,12 @@ fn translated<S: Watched>(event: Event<Lean<S>>, names: &mut Names) -> Option<Se
     }
 }
 
-/// The answer of the API server inside an error, if there was one.
-fn status(error: &watcher::Error) -> Option<&Status> {
-    match error {
-        watcher::Error::InitialListFailed(kube::Error::Api(status))
-        | watcher::Error::WatchStartFailed(kube::Error::Api(status))
-        | watcher::Error::WatchFailed(kube::Error::Api(status))
-        | watcher::Error::WatchError(status) => Some(status),
-        watcher::Error::InitialListFailed(_)
-        | watcher::Error::WatchStartFailed(_)
-        | watcher::Error::WatchFailed(_)
-        | watcher::Error::NoResourceVersion => None,
-    }
-}
-
 fn pause(error: &watcher::Error) -> Duration {
     match status(error).map(|status| status.code) {
         None => UNREACHABLE,
         Some(401 | 403 | 404) => REFUSED,
         Some(_) => UNABLE,
     }
-}
-
-/// `sendInitialEvents is forbidden for watch unless the WatchList feature gate is enabled` (422).
-fn refuses_streaming(error: &watcher::Error) -> bool {
-    matches!(error, watcher::Error::WatchStartFailed(_))
-        && status(error).is_some_and(Status::is_invalid)
 }
 
 /// Errors of one watch: the first is said, the end is said.

@@ -12,7 +12,7 @@ pub(super) async fn connect(arguments: AccountArguments) -> Result<(Client, Stri
     let place = arguments.place.connect().context(
         "give --cluster-name, the same as the controller's: names and tags in AWS have it",
     )?;
-    let config = crate::config(arguments.kubeconfig, arguments.context).await?;
+    let config = daemon::config(arguments.kubeconfig, arguments.context).await?;
     let namespace = config.default_namespace.clone();
     let client = shell::client(config).context("cannot make a client for the API server")?;
     let cloud = Cloud::connect(place).await;

@@ -26,7 +26,7 @@ pub(super) struct ClusterArguments {
 }
 
 pub(super) async fn connect(arguments: ClusterArguments) -> Result<Client> {
-    let config = crate::config(arguments.kubeconfig, arguments.context).await?;
+    let config = daemon::config(arguments.kubeconfig, arguments.context).await?;
     shell::client(config).context("cannot make a client for the API server")
 }
 

@@ -36,7 +36,7 @@ pub(crate) fn rotate(arguments: RotateArguments) -> Result<ExitCode> {
 }
 
 async fn told(arguments: RotateArguments) -> Result<String> {
-    let config = crate::config(arguments.kubeconfig, arguments.context).await?;
+    let config = daemon::config(arguments.kubeconfig, arguments.context).await?;
     let secret = SecretName {
         namespace: arguments
             .namespace

@@ -6,7 +6,6 @@
 
 #[cfg(feature = "aws")]
 pub mod account;
-mod admin;
 mod announce;
 #[cfg(feature = "aws")]
 pub mod aws;

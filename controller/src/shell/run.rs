@@ -8,6 +8,7 @@ use std::{
 };
 
 use crds::{AddressPool, AllocationBlock, LoadBalancerClass, NodePortPool};
+use daemon::Admin;
 use futures::future::BoxFuture;
 use jiff::Timestamp;
 use k8s_openapi::api::core::v1::{Namespace, Service};
@@ -21,7 +22,6 @@ use tokio::{
 use tracing::{info, warn};
 
 use super::{
-    admin,
     announce::{self, Desk},
     drive::{self, Mandate, Order, World},
     election,
@@ -141,6 +141,19 @@ impl State {
     pub fn ready(&self) -> bool {
         self.synced && !self.draining
     }
+}
+
+/// What the admin port says.
+pub(super) fn admin(exposition: Exposition, state: sync::Receiver<State>) -> Admin {
+    let ready = move || {
+        let state = state.borrow();
+        match (state.ready(), state.draining) {
+            (true, _) => Ok(()),
+            (false, true) => Err("shutting down"),
+            (false, false) => Err("not every kind has been listed yet"),
+        }
+    };
+    Admin::new(ready, move || exposition.render())
 }
 
 impl Options {
@@ -270,7 +283,8 @@ pub async fn run(
         let figures = figures.map(|provider| Arc::clone(&provider.figures));
         let exposition = Exposition::new(&metrics, options.observe(), figures);
         let state = options.observe();
-        parts.spawn("the admin port", admin::serve(listener, exposition, state));
+        let admin = admin(exposition, state);
+        parts.spawn("the admin port", admin.serve(listener));
     }
 
     let (sender, inbox) = mpsc::channel(INBOX);

@@ -22,12 +22,11 @@ use tokio::{
 use tower::BoxError;
 
 use super::{
-    admin::answer,
     client_over,
     drive::{Blind, Machine, Mandate, World, drive},
     election,
     metrics::{Exposition, Metrics},
-    run::{self, Election, Error, Options, Parts, State, run, together},
+    run::{self, Election, Error, Options, Parts, State, admin, run, together},
 };
 use crate::core::{
     effect::{Effect, Failure, Input, Now, Observed, ServicePatch},
@@ -591,11 +590,8 @@ async fn a_result_and_a_watch_event_both_reach_the_engine() {
 fn readyz_follows_the_watches_and_healthz_does_not() {
     let state = watch::Sender::<State>::default();
     let exposition = Exposition::new(&Metrics::default(), state.subscribe(), None);
-    let status = |path: &str| {
-        answer(&Method::GET, path, &exposition, &state.subscribe())
-            .status()
-            .as_u16()
-    };
+    let admin = admin(exposition, state.subscribe());
+    let status = |path: &str| admin.answer(&Method::GET, path).status().as_u16();
     assert_eq!(
         [status("/healthz"), status("/readyz"), status("/else")],
         [200, 503, 404]

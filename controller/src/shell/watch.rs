@@ -5,6 +5,7 @@
 use std::{convert::Infallible, fmt::Debug, pin::pin, sync::Arc, time::Duration};
 
 use crds::{AddressPool, AllocationBlock, LoadBalancerClass, NodePortPool};
+use daemon::{refuses_streaming, status};
 use futures::TryStreamExt as _;
 use k8s_openapi::{
     api::core::v1::{Namespace, Service},
@@ -12,7 +13,7 @@ use k8s_openapi::{
 };
 use kube::{
     Api, Client, Resource,
-    core::{DeserializeGuard, Status},
+    core::DeserializeGuard,
     runtime::watcher::{self, Event, watcher},
 };
 use model::{ServiceKey, Uid};
@@ -298,26 +299,6 @@ fn full_name(meta: &ObjectMeta) -> String {
 /// The definition's name if the kind is one of ours.
 fn crd_name<K: Watched>() -> Option<String> {
     (K::group(&()) == crds::GROUP).then(|| format!("{}.{}", K::plural(&()), crds::GROUP))
-}
-
-/// The answer of the API server inside a watch error, if there was one.
-fn status(error: &watcher::Error) -> Option<&Status> {
-    match error {
-        watcher::Error::InitialListFailed(kube::Error::Api(status))
-        | watcher::Error::WatchStartFailed(kube::Error::Api(status))
-        | watcher::Error::WatchFailed(kube::Error::Api(status))
-        | watcher::Error::WatchError(status) => Some(status),
-        watcher::Error::InitialListFailed(_)
-        | watcher::Error::WatchStartFailed(_)
-        | watcher::Error::WatchFailed(_)
-        | watcher::Error::NoResourceVersion => None,
-    }
-}
-
-/// `sendInitialEvents is forbidden for watch unless the WatchList feature gate is enabled` (422).
-fn refuses_streaming(error: &watcher::Error) -> bool {
-    matches!(error, watcher::Error::WatchStartFailed(_))
-        && status(error).is_some_and(Status::is_invalid)
 }
 
 /// Errors of one watch: the first is said, the rest are counted, the end is said.
