@@ -117,13 +117,21 @@ impl Allocator {
         self.pools.iter().map(|entry| (&entry.pool, &entry.state))
     }
 
-    /// The pool of that name.
-    pub fn pool(&self, name: &str) -> Option<(&Pool, &PoolState)> {
-        self.entry(name).map(|entry| (&entry.pool, &entry.state))
+    /// The pool of that name, of those that give such numbers: pools of addresses and of ports are
+    /// of two kinds and may have one name.
+    pub fn pool(&self, name: &str, usage: Use) -> Option<(&Pool, &PoolState)> {
+        self.entry(name, usage)
+            .map(|entry| (&entry.pool, &entry.state))
     }
 
-    pub(crate) fn entry(&self, name: &str) -> Option<&Entry> {
-        self.pools.iter().find(|entry| &*entry.pool.name == name)
+    pub(crate) fn entry(&self, name: &str, usage: Use) -> Option<&Entry> {
+        let of_ports = |pool: &Pool| pool.serves(Use::NodePort);
+        let wanted = match usage {
+            Use::LoadBalancer | Use::ClusterIp => false,
+            Use::NodePort | Use::HealthCheckNodePort => true,
+        };
+        (self.pools.iter())
+            .find(|entry| &*entry.pool.name == name && of_ports(&entry.pool) == wanted)
     }
 
     pub(crate) fn entries(&self) -> impl Iterator<Item = &Entry> {
@@ -440,15 +448,16 @@ impl Allocator {
     }
 
     /// What the pool has and has left; all zero for an unknown one.
-    pub fn usage(&self, pool: &str) -> PoolUsage {
-        self.entry(pool).map_or_else(PoolUsage::default, |entry| {
-            let of = |space| self.usage_of(entry, space);
-            PoolUsage {
-                v4: of(Space::V4),
-                v6: of(Space::V6),
-                ports: of(Space::Port),
-            }
-        })
+    pub fn usage(&self, pool: &str, usage: Use) -> PoolUsage {
+        self.entry(pool, usage)
+            .map_or_else(PoolUsage::default, |entry| {
+                let of = |space| self.usage_of(entry, space);
+                PoolUsage {
+                    v4: of(Space::V4),
+                    v6: of(Space::V6),
+                    ports: of(Space::Port),
+                }
+            })
     }
 
     pub(crate) fn usage_of(&self, entry: &Entry, space: Space) -> UsageCounts {

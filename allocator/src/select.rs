@@ -84,7 +84,7 @@ impl Allocator {
             }
         }
         if let Some(name) = request.pool {
-            let Some(entry) = self.entry(name) else {
+            let Some(entry) = self.entry(name, request.usage) else {
                 return Err(words::pool_not_found(want, name));
             };
             if !entry.pool.ranges(number.space).contains(number.value) {
@@ -110,7 +110,7 @@ impl Allocator {
     ) -> Result<Grant, Missing> {
         let request = want.request;
         if let Some(name) = request.pool
-            && self.entry(name).is_none()
+            && self.entry(name, request.usage).is_none()
         {
             return Err(words::pool_not_found(want, name));
         }
@@ -165,7 +165,8 @@ impl Allocator {
         grant.ok_or_else(|| {
             let considered = considered.get(begin..).unwrap_or_default();
             words::none_serves(want, considered, enforcing.is_some(), |name| {
-                self.entry(name).map(|entry| &entry.pool)
+                self.entry(name, want.request.usage)
+                    .map(|entry| &entry.pool)
             })
         })
     }

@@ -679,7 +679,7 @@ fn same(allocator: &Allocator, oracle: &Oracle, random: &mut Rng, seed: u64, ste
             assert_eq!(held, naive.collect(), "{place}");
         }
         for pool in &oracle.pools {
-            let usage = allocator.usage(&pool.name);
+            let usage = allocator.usage(&pool.name, pool.usage);
             for (space, counts) in [
                 (Space::V4, usage.v4),
                 (Space::V6, usage.v6),
@@ -718,7 +718,7 @@ fn same(allocator: &Allocator, oracle: &Oracle, random: &mut Rng, seed: u64, ste
                 );
             }
             let off = matches!(
-                allocator.pool(&pool.name),
+                allocator.pool(&pool.name, pool.usage),
                 Some((_, PoolState::Overlaps { .. }))
             );
             assert_eq!(off, oracle.overlaps_older(pool), "{place}");

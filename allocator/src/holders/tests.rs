@@ -115,14 +115,14 @@ fn a_retention_takes_the_number_until_it_ends() {
     let (early, late) = (v4("10.0.0.1"), v4("10.0.0.2"));
     allocator.retain(late, ServiceKey::new("ns", "a"), 200);
     allocator.retain(early, ServiceKey::new("ns", "a"), 100);
-    assert_eq!(allocator.usage("p").v4, UsageCounts { capacity: 10, claimed: 0, retained: 2, available: 8 });
+    assert_eq!(allocator.usage("p", Use::LoadBalancer).v4, UsageCounts { capacity: 10, claimed: 0, retained: 2, available: 8 });
     assert_eq!((allocator.expired(99), allocator.expired(100), allocator.expired(300)), (vec![], vec![early], vec![early, late]));
     assert_eq!(allocator.next_expiry(), Some(100));
     allocator.unretain(early);
     assert_eq!(allocator.retained(early), None);
     assert!(!allocator.is_taken(early));
     allocator.hold(late, holder("a", None));
-    assert_eq!(allocator.usage("p").v4, UsageCounts { capacity: 10, claimed: 1, retained: 0, available: 9 });
+    assert_eq!(allocator.usage("p", Use::LoadBalancer).v4, UsageCounts { capacity: 10, claimed: 1, retained: 0, available: 9 });
     assert_eq!(allocator.expired(300), []);
 }
 
@@ -145,7 +145,7 @@ fn counts_leave_out_what_is_never_handed_out() {
     allocator.hold(v4("10.0.0.20"), holder("c", None));
     allocator.set_pools(vec![reserving]);
     let counts = UsageCounts { capacity: 512 - 4 - 10, claimed: 3, retained: 0, available: 512 - 4 - 10 - 1 };
-    assert_eq!(allocator.usage("p").v4, counts);
+    assert_eq!(allocator.usage("p", Use::LoadBalancer).v4, counts);
 }
 
 #[test]
@@ -154,9 +154,9 @@ fn a_quarantined_block_has_nothing_available() {
     allocator.set_pools(vec![pool("p", 0, range("10.0.0.250", "10.0.1.9"))]);
     let block = BlockId::of(v4("10.0.0.0"));
     allocator.quarantine(block);
-    assert_eq!(allocator.usage("p").v4.available, 10);
+    assert_eq!(allocator.usage("p", Use::LoadBalancer).v4.available, 10);
     allocator.lift_quarantine(block);
-    assert_eq!(allocator.usage("p").v4.available, 16);
+    assert_eq!(allocator.usage("p", Use::LoadBalancer).v4.available, 16);
 }
 
 #[test]
@@ -223,5 +223,5 @@ fn a_number_leads_to_every_pool_that_contains_it() {
 
 #[test]
 fn an_unknown_pool_has_nothing() {
-    assert_eq!(Allocator::new().usage("p"), PoolUsage::default());
+    assert_eq!(Allocator::new().usage("p", Use::LoadBalancer), PoolUsage::default());
 }

@@ -60,12 +60,12 @@ pub fn status(
     match &record.pool {
         Err(rejection) => say.push((READY, false, rejection.reason, rejection.message.clone())),
         Ok(pool) => {
-            let usage = allocator.usage(&pool.name);
+            let usage = allocator.usage(&pool.name, pool.usage);
             let all = [usage.v4, usage.v6, usage.ports];
             (status.v4, status.v6, status.ports) =
                 (counts(usage.v4), counts(usage.v6), counts(usage.ports));
             let damaged = ledger.damaged().find(|(id, _)| covers(pool, *id));
-            let older = match allocator.pool(&pool.name) {
+            let older = match allocator.pool(&pool.name, pool.usage) {
                 Some((_, PoolState::Overlaps { older })) => Some(older.clone()),
                 Some((_, PoolState::Ready)) | None => None,
             };

@@ -28,6 +28,19 @@ fn pools_are_tried_in_order() {
 }
 
 #[test]
+fn pools_of_addresses_and_of_ports_may_have_one_name() {
+    let mut allocator = world(vec![pool("team", "10.0.1.0/30"), ports("team", "30000-30009")]);
+    let both = [Ask { pool: Some("team"), ..ask("a") }, Ask { pool: Some("team"), ..ask_port("p") }];
+    let given = both.map(|ask| told(&ask.settle(&mut allocator)));
+    assert_eq!(given, ["10.0.1.0||", "30000||"]);
+    let left = |usage| {
+        let all = allocator.usage("team", usage);
+        [all.v4.available, all.ports.available]
+    };
+    assert_eq!([left(Use::LoadBalancer), left(Use::NodePort)], [[3, 0], [0, 9]]);
+}
+
+#[test]
 fn the_verdict_says_of_every_pool_why() {
     let allocator = world(vec![
         only("other", pool("theirs", "10.0.1.0/30")),

@@ -4,7 +4,7 @@
 use std::{collections::BTreeMap, sync::Arc};
 
 use allocator::PoolUsage;
-use model::Reason;
+use model::{Reason, Use};
 
 use super::{Engine, PoolKind};
 
@@ -47,7 +47,13 @@ impl Engine {
         let pools = self.index.pools().map(|record| PoolFigures {
             kind: record.kind,
             name: record.name.clone(),
-            usage: self.allocator.usage(&record.name),
+            usage: {
+                let usage = match record.kind {
+                    PoolKind::Address => Use::LoadBalancer,
+                    PoolKind::NodePort => Use::NodePort,
+                };
+                self.allocator.usage(&record.name, usage)
+            },
         });
         let figures = Figures {
             waiting: self.index.waiting().clone(),

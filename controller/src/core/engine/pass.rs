@@ -111,7 +111,11 @@ impl Engine {
     /// numbers left, or one of them asks for this very number or shares by the same key. Which pools
     /// the others would choose is not asked: who stands back in vain loses a moment only.
     fn contended(&self, record: &ServiceRecord, grant: &Grant) -> bool {
-        let usage = grant.pool.as_deref().map(|pool| self.allocator.usage(pool));
+        let usage = match grant.number.space {
+            Space::V4 | Space::V6 => Use::LoadBalancer,
+            Space::Port => Use::NodePort,
+        };
+        let usage = (grant.pool.as_deref()).map(|pool| self.allocator.usage(pool, usage));
         let left = usage.map_or(0, |usage| match grant.number.space {
             Space::V4 => usage.v4.available,
             Space::V6 => usage.v6.available,

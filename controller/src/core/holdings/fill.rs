@@ -101,7 +101,10 @@ pub(super) fn fills(given: &Given, filter: &Filter) -> Vec<Fill> {
         let everybody = given.ledger_and_services(Some(kind));
         for (pool, state) in ledger.pools() {
             if (filter.group).is_none_or(|group| pool.serves(group.usage())) {
-                let (before, after) = (ledger.usage(&pool.name), everybody.usage(&pool.name));
+                let (before, after) = (
+                    ledger.usage(&pool.name, pool.usage),
+                    everybody.usage(&pool.name, pool.usage),
+                );
                 fills.extend(fills_of(pool, state, (before, after), filter));
             }
         }
