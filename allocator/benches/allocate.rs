@@ -175,6 +175,7 @@ impl Case {
                     allowed_pools: None,
                     shown: &[],
                     exclude: &[],
+                    pass_over: None,
                     stable_salt: None,
                 };
                 let verdict = black_box(self.allocator.decide(&request, 0));

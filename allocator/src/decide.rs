@@ -47,6 +47,11 @@ impl Want<'_> {
         explicit.find(|number| number.space == self.space)
     }
 
+    pub(crate) fn passes_over(&self, number: Number) -> bool {
+        let pass_over = self.request.pass_over;
+        pass_over.is_some_and(|others| others.passes_over(number))
+    }
+
     pub(crate) fn admitted(&self, entry: &Entry) -> bool {
         entry.pool.admission.admits(
             &self.request.service.namespace,

@@ -377,9 +377,13 @@ impl Allocator {
             .collect()
     }
 
-    /// When the next retention ends (Unix seconds).
-    pub fn next_expiry(&self) -> Option<i64> {
-        self.retained_until.first().map(|&(until, _)| until)
+    /// When the next retention ends that has not by then (Unix seconds).
+    pub fn next_expiry(&self, now: i64) -> Option<i64> {
+        let last = |until: &&(i64, Number)| until.0 > now;
+        self.retained_until
+            .iter()
+            .find(last)
+            .map(|&(until, _)| until)
     }
 
     /// Nothing of the block is handed out from now on, because what it records cannot be read.
@@ -444,6 +448,27 @@ impl Allocator {
             node.holders()
                 .iter()
                 .map(move |holder| (node.number(), holder))
+        })
+    }
+
+    /// The first numbers of a pool, in the order in which they are given, that lie within the set,
+    /// whether or not they are taken.
+    pub fn first_given(
+        &self,
+        (pool, usage): (&str, Use),
+        space: Space,
+        within: &RangeSet,
+    ) -> impl Iterator<Item = Number> {
+        let stock = self.entry(pool, usage).map(|entry| entry.stock.of(space));
+        let sets = stock.into_iter().flat_map(|stock| {
+            [&stock.first, &stock.then].map(|set| (stock, set.subtract(&set.subtract(within))))
+        });
+        sets.flat_map(move |(stock, set)| {
+            let values = set.ranges().to_vec().into_iter();
+            values
+                .flat_map(|(first, last)| first..=last)
+                .filter(|&value| !stock.is_buggy(value))
+                .map(move |value| Number { space, value })
         })
     }
 

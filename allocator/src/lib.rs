@@ -29,4 +29,4 @@ pub use range::{RangeError, RangeSet};
 pub use selector::{Operator, Requirement, Selector};
 pub use sharing::{Obstacle, Sharing, Terms, may_share};
 pub use space::NumberSpace;
-pub use verdict::{Considered, Grant, Missing, Request, Verdict, Why};
+pub use verdict::{Considered, Grant, Missing, PassOver, Request, Verdict, Why};

@@ -33,6 +33,10 @@ pub struct Pool {
     /// Ports that the API server does not take: never handed out either, though not by the user's
     /// wish. What a Service has there all the same stays.
     pub unusable_ports: RangeSet,
+    /// The same of IPv4 addresses, for cluster IPs only.
+    pub unusable_v4: RangeSet,
+    /// The same of IPv6 addresses.
+    pub unusable_v6: RangeSet,
     /// Serves Services that do not ask for this pool or a number of it.
     pub auto_assign: bool,
     /// Higher ones are tried first.
@@ -218,6 +222,8 @@ impl Pool {
             reserved_v6: RangeSet::default(),
             excluded_ports: RangeSet::default(),
             unusable_ports: RangeSet::default(),
+            unusable_v4: RangeSet::default(),
+            unusable_v6: RangeSet::default(),
             auto_assign: true,
             priority: 0,
             disabled: false,
@@ -247,6 +253,15 @@ impl Pool {
         }
     }
 
+    /// The numbers of one space that the API server does not take.
+    pub const fn unusable(&self, space: Space) -> &RangeSet {
+        match space {
+            Space::V4 => &self.unusable_v4,
+            Space::V6 => &self.unusable_v6,
+            Space::Port => &self.unusable_ports,
+        }
+    }
+
     /// Whether it gives numbers for that use.
     pub const fn serves(&self, usage: Use) -> bool {
         match usage {
@@ -261,6 +276,12 @@ impl Pool {
     fn band(&self, space: Space, first: u128, last: u128) -> Band {
         match self.usage {
             Use::LoadBalancer => Band {
+                fixed: None,
+                free: Some((first, last)),
+            },
+            // Where the API server says what it takes, base and broadcast addresses are those of its
+            // ServiceCIDRs, and the pool is a part that it leaves to us.
+            Use::ClusterIp if !self.unusable(space).is_empty() => Band {
                 fixed: None,
                 free: Some((first, last)),
             },
@@ -279,12 +300,7 @@ impl Pool {
                 .iter()
                 .map(|&(first, last)| self.band(space, first, last))
         };
-        let nothing = RangeSet::default();
-        let unusable = match space {
-            Space::V4 | Space::V6 => &nothing,
-            Space::Port => &self.unusable_ports,
-        };
-        let usable = |set: RangeSet| set.subtract(reserved).subtract(unusable);
+        let usable = |set: RangeSet| set.subtract(reserved).subtract(self.unusable(space));
         let first = usable(RangeSet::new(bands().filter_map(|band| band.free)));
         let then = usable(RangeSet::new(bands().filter_map(|band| band.fixed)));
         let skip_buggy = self.avoid_buggy_ips && space == Space::V4;

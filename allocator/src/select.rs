@@ -222,8 +222,8 @@ impl Allocator {
         if stock.is_buggy(number.value) {
             return Some(Why::Buggy);
         }
-        if number.space == Space::Port && entry.pool.unusable_ports.contains(number.value) {
-            return Some(Why::OutsideServerRange);
+        if entry.pool.unusable(number.space).contains(number.value) {
+            return Some(outside(number.space));
         }
         if !stock.contains(number.value) {
             return Some(Why::Reserved);
@@ -276,6 +276,7 @@ impl Allocator {
             number.space == want.space
                 && entry.pool.ranges(number.space).contains(number.value)
                 && self.refuses(want, entry, number).is_none()
+                && !want.passes_over(number)
         })?;
         Some((number, entry))
     }
@@ -324,7 +325,10 @@ impl Allocator {
             let block = BlockId::of(number);
             let skip_to = if self.is_quarantined(block) {
                 block.last().value
-            } else if stock.is_buggy(value) || want.request.exclude.contains(&number) {
+            } else if stock.is_buggy(value)
+                || want.request.exclude.contains(&number)
+                || want.passes_over(number)
+            {
                 value
             } else {
                 return Some(number);
@@ -337,6 +341,9 @@ impl Allocator {
     fn exhausted(&self, want: Want<'_>, entry: &Entry) -> Why {
         let counts = entry.counts.of(want.space);
         let capacity = entry.stock.of(want.space).capacity;
+        if capacity == 0 && !entry.pool.unusable(want.space).is_empty() {
+            return outside(want.space);
+        }
         if self.has_quarantine(want.space) && counts.gone() < capacity {
             Why::LedgerDamaged
         } else {
@@ -379,6 +386,14 @@ fn unavailable(entry: &Entry) -> Option<Why> {
             older: older.clone(),
         }),
         PoolState::Ready => entry.pool.disabled.then_some(Why::Disabled),
+    }
+}
+
+/// The API server would not take it.
+const fn outside(space: Space) -> Why {
+    match space {
+        Space::V4 | Space::V6 => Why::OutsideServiceCidrs,
+        Space::Port => Why::OutsideServerRange,
     }
 }
 

@@ -8,6 +8,12 @@ use serde::{Serialize, Serializer};
 
 use crate::{Obstacle, Sharing};
 
+/// Numbers that only the caller knows to be in use.
+pub trait PassOver: fmt::Debug {
+    /// Whether the number is one of them.
+    fn passes_over(&self, number: Number) -> bool;
+}
+
 /// What a Service asks for, for one use.
 #[derive(Clone, Copy, Debug)]
 pub struct Request<'a> {
@@ -38,6 +44,8 @@ pub struct Request<'a> {
     pub shown: &'a [Number],
     /// Picked already in this pass, for other ports of the Service: neither granted nor surplus.
     pub exclude: &'a [Number],
+    /// Not to be given anew, though nobody holds them.
+    pub pass_over: Option<&'a dyn PassOver>,
     /// Added to what the strategy `Stable` hashes, such as a port's name.
     pub stable_salt: Option<&'a str>,
 }
@@ -109,6 +117,8 @@ pub enum Why {
     WrongFamily,
     /// The API server takes no such number (`--service-node-port-range`).
     OutsideServerRange,
+    /// No ServiceCIDR has it, so the API server would refuse it.
+    OutsideServiceCidrs,
     /// It does not contain the number asked for.
     NotContained,
     /// The class does not allow it.

@@ -57,6 +57,7 @@ impl Display for Why {
             Self::OutsideServerRange => f.write_str(
                 "has it outside the API server's node port range (--service-node-port-range)",
             ),
+            Self::OutsideServiceCidrs => f.write_str("gives nothing outside the ServiceCIDRs"),
             Self::Buggy => {
                 f.write_str("leaves out addresses that end in .0 or .255 (spec.avoidBuggyIPs)")
             }
@@ -89,6 +90,7 @@ const fn reason(why: &Why) -> Reason {
         Why::Full { .. } => Reason::PoolExhausted,
         Why::Reserved | Why::Buggy => Reason::AddressReserved,
         Why::OutsideServerRange => Reason::NodePortOutOfRange,
+        Why::OutsideServiceCidrs => Reason::ClusterIPOutOfRange,
         Why::LedgerDamaged => Reason::LedgerDamaged,
         Why::InUse { .. } | Why::RetainedFor { .. } | Why::PickedAlready => Reason::AddressInUse,
         Why::CannotShare { .. } => Reason::SharingConflict,
@@ -105,7 +107,7 @@ pub(crate) const fn rank(why: &Why) -> u8 {
         | Why::CannotShare { .. }
         | Why::Full { .. } => 1,
         Why::LedgerDamaged => 2,
-        Why::Reserved | Why::Buggy | Why::OutsideServerRange => 3,
+        Why::Reserved | Why::Buggy | Why::OutsideServerRange | Why::OutsideServiceCidrs => 3,
         Why::Disabled | Why::Overlaps { .. } => 4,
         Why::NotAskedFor | Why::NotContained => 5,
         Why::AutoAssignOff => 6,
@@ -139,6 +141,7 @@ const fn waits(why: &Why) -> bool {
         | Why::Overlaps { .. }
         | Why::Reserved
         | Why::OutsideServerRange
+        | Why::OutsideServiceCidrs
         | Why::Buggy
         | Why::LedgerDamaged
         | Why::PickedAlready => false,
@@ -217,6 +220,9 @@ fn cure(why: &Why, usage: Use) -> String {
         Why::CannotShare { .. } => "change that or ask for another address".to_owned(),
         Why::NotAskedFor | Why::NotContained => {
             format!("change {} or the number", pool_annotation(usage))
+        }
+        Why::OutsideServiceCidrs => {
+            "ask for another number, or create a ServiceCIDR that has it".to_owned()
         }
         Why::Buggy
         | Why::OutsideServerRange

@@ -344,6 +344,7 @@ fn decide(allocator: &Allocator, service: &Service) -> allocator::Verdict {
         allowed_pools: service.allowed.as_deref(),
         shown: &service.shown,
         exclude: &service.exclude,
+        pass_over: None,
         stable_salt: None,
     };
     allocator.decide(&request, NOW)
@@ -405,6 +406,8 @@ fn random_pool(random: &mut Rng, index: usize) -> Pool {
         reserved_v6: random_ranges(random, V6, addresses / 2),
         excluded_ports: random_ranges(random, 30_000, ports / 2),
         unusable_ports: RangeSet::default(),
+        unusable_v4: RangeSet::default(),
+        unusable_v6: RangeSet::default(),
         auto_assign: random.u8(..5) > 0,
         priority: random.i32(..2),
         disabled: random.u8(..6) == 0,

@@ -16,6 +16,7 @@ pub(crate) mod keys;
 pub(crate) mod numbers;
 pub(crate) mod orphans;
 pub(crate) mod plan;
+pub(crate) mod webhook;
 
 /// Said by commands that need what this build does not have.
 #[cfg(not(feature = "aws"))]

@@ -71,10 +71,16 @@ struct ControllerArguments {
     /// So many Services a second at most have nodePorts changed that a NodePortPool does not allow.
     #[arg(long, default_value_t = 5, value_name = "SERVICES", value_parser = clap::value_parser!(u32).range(1..))]
     renumber_per_second: u32,
+    /// Whether the free addresses of AddressPools with usage ClusterIP are kept from the API server's
+    /// own picks, by IPAddress objects; from Kubernetes 1.34 on.
+    #[arg(long, default_value_t = true, action = ArgAction::Set, num_args = 0..=1, default_missing_value = "true", value_name = "true|false")]
+    reserve_cluster_ips: bool,
     /// Which Secret, in the Lease's namespace, to make the speakers' key in, if there is none;
     /// without it no key is made.
     #[arg(long, value_name = "NAME")]
     speaker_keys: Option<String>,
+    #[command(flatten)]
+    webhook: cli::webhook::WebhookArguments,
     #[command(flatten)]
     aws: AwsArguments,
     /// How the log is written; what is logged is set by $RUST_LOG.
@@ -205,6 +211,7 @@ async fn run(arguments: ControllerArguments) -> Result<()> {
         namespace: namespace.clone(),
         name,
     });
+    let webhook = arguments.webhook.webhook(&namespace);
     let election = arguments.leader_elect.then_some(shell::Election {
         namespace,
         name: arguments.lease_name,
@@ -225,8 +232,10 @@ async fn run(arguments: ControllerArguments) -> Result<()> {
             range: arguments.node_port_range,
             renumber_per_second: arguments.renumber_per_second,
         },
+        reserve_cluster_ips: arguments.reserve_cluster_ips,
         aws: arguments.aws.provider()?,
         speaker_keys,
+        webhook,
         ..shell::Options::single(&identity)
     };
 

@@ -117,6 +117,8 @@ fn walk(shell: &Shell) {
 
     // runs: kubectl apply -f examples/namespaces.yaml -f examples/classes.yaml -f examples/pools.yaml
     shell.ok("apply -f examples/namespaces.yaml -f examples/classes.yaml -f examples/pools.yaml");
+    // That server leaves clusterIPs empty.
+    shell.ok("apply -f examples/pools-cluster-ips.yaml");
 
     // runs: portolan controller --leader-elect=false
     let arguments = [

@@ -83,18 +83,17 @@ impl Lab {
             "ports": [{"port": 80, "nodePort": 30102}],
         });
         lab.service("new", new).await;
-        let holder = |kind: &str, name: &str, uid: &str| json!([{"namespace": "shop", "name": name, "uid": uid, "kind": kind, "at": "1"}]);
-        let ports = json!([
-            {"number": "30100", "holders": holder("NodePort", "web", &web)},
-            {"number": "30101", "holders": holder("HealthCheckNodePort", "web", &web)},
-            {"number": "30104", "retained": {"namespace": "shop", "name": "old", "until": 4_070_908_800_i64}},
-        ]);
-        lab.block("port-29952", ports).await;
-        let addresses = json!([
-            {"number": "203.0.113.1", "holders": holder("LoadBalancer", "web", &web)},
-            {"number": "203.0.113.2", "holders": holder("LoadBalancer", "gone", "u")},
-        ]);
-        lab.block("v4-203-0-113-0", addresses).await;
+        let ports = format!(
+            "30100 NodePort shop/web {web} 1\n\
+             30101 HealthCheckNodePort shop/web {web} 1\n\
+             30104 Retained shop/old 4070908800\n"
+        );
+        lab.block("port-29952", &ports).await;
+        let addresses = format!(
+            "203.0.113.1 LoadBalancer shop/web {web} 1\n\
+             203.0.113.2 LoadBalancer shop/gone u 1\n"
+        );
+        lab.block("v4-203-0-113-0", &addresses).await;
         lab
     }
 
@@ -139,10 +138,10 @@ impl Lab {
         done.unwrap();
     }
 
-    async fn block(&self, name: &str, claims: Value) {
+    async fn block(&self, name: &str, claims: &str) {
         let block = json!({
             "apiVersion": "portolan.dev/v1alpha1", "kind": "AllocationBlock", "metadata": {"name": name},
-            "spec": {"formatVersion": 1, "sequence": 1, "writer": "w", "claims": claims},
+            "spec": {"formatVersion": 2, "sequence": 1, "writer": "w", "claims": claims},
         });
         create::<AllocationBlock>(Api::all(self.client.clone()), block).await;
     }
@@ -279,6 +278,8 @@ async fn the_documented_commands_print_what_is_documented() {
     let report = lab.json("numbers", 0);
     assert_eq!(report["numbers"].as_array().unwrap().len(), 10);
     assert_eq!(report["numbers"][4]["protocols"], json!(["TCP", "UDP"]));
+    assert_eq!(report["findings"][0]["kind"], "LeakedClaim");
+    assert_eq!(report["findings"][0]["service"], "gone");
 
     // runs: portolan numbers --free node-port --pool web --count 3
     let free = lab.json("numbers --free node-port --pool web --count 3", 0);
@@ -382,8 +383,8 @@ async fn numbers_are_shown_without_portolan_and_despite_what_cannot_be_read() {
     );
 
     lab.definitions().await;
-    lab.block("port-30976", json!([])).await;
-    lab.block("of-a-stranger", json!([])).await;
+    lab.block("port-30976", "").await;
+    lab.block("of-a-stranger", "").await;
     let printed = lab.printed("numbers", 0);
     assert!(
         printed.contains("Warning: AllocationBlock of-a-stranger: the name"),

@@ -21,10 +21,7 @@ mod yaml;
 pub use address_pool::{
     AddressPool, AddressPoolSpec, AddressPoolStatus, Counts, PoolUsage, Strategy,
 };
-pub use allocation_block::{
-    AllocationBlock, AllocationBlockSpec, BlockClaim, BlockHolder, BlockSharing, HolderKind,
-    Retained,
-};
+pub use allocation_block::{AllocationBlock, AllocationBlockSpec};
 pub use announce::{Announce, L2, PreferredNodes};
 pub use announcement::{AnnouncedAddress, Announcement, AnnouncementSpec};
 pub use duration::{MAX_RETENTION, parse_duration};

@@ -37,16 +37,14 @@ pub mod limits {
     pub const DURATION: u32 = 24;
     /// Conditions in a status.
     pub const CONDITIONS: u32 = 16;
-    /// Claims in an allocation block: it covers 256 consecutive numbers.
-    pub const CLAIMS: u32 = 256;
-    /// Characters in a claim's number (the longest textual IPv6 address, INET6_ADDRSTRLEN - 1).
+    /// Characters of all claims in an allocation block: all that etcd takes.
+    pub const CLAIMS: u32 = 1_572_864;
+    /// Characters in an address (the longest textual IPv6 address, INET6_ADDRSTRLEN - 1).
     pub const NUMBER: u32 = 45;
-    /// Services that may share one number.
-    pub const HOLDERS: u32 = 256;
-    /// Characters in a uid or a resourceVersion, both opaque but short in practice.
-    pub const OPAQUE: u32 = 128;
     /// Characters in a sharing key.
     pub const SHARING_KEY: u32 = 253;
+    /// Ports of one Service that a sharing claim records.
+    pub const SHARING_PORTS: u32 = 1024;
     /// Annotations that a class sets for its Services.
     pub const ANNOTATIONS: u32 = 64;
     /// Characters in such an annotation.
@@ -63,10 +61,6 @@ pub mod limits {
     pub const ADOPTABLE: u32 = 64;
     /// Characters in a load balancer's ARN, with room.
     pub const ARN: u32 = 256;
-    /// Ports of one Service that a sharing claim records.
-    pub const SHARING_PORTS: u32 = 1024;
-    /// Characters in a sharing port, `SCTP/65535`.
-    pub const SHARING_PORT: u32 = 16;
     /// Interfaces, or patterns of them, in a list.
     pub const INTERFACES: u32 = 16;
     /// Characters in a pattern of interface names: a name has at most 15 (IFNAMSIZ - 1).

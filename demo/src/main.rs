@@ -104,7 +104,11 @@ async fn main() -> Result<()> {
         .with_writer(std::io::stderr)
         .init();
 
-    let objects = manifests::load(&arguments.manifests)?;
+    let mut objects = manifests::load(&arguments.manifests)?;
+    if arguments.cluster {
+        // A stock Kubernetes gives cluster IPs itself.
+        objects.retain(|object| object.pointer("/spec/usage") != Some(&"ClusterIP".into()));
+    }
     let (server, config) = Server::start(&arguments).await?;
     let client = controller::shell::client(config)?;
     manifests::apply(&client, &objects).await?;

@@ -52,6 +52,7 @@ pub(crate) fn load(files: &[PathBuf]) -> Result<Vec<Value>> {
         for (file, brings) in [
             ("classes.yaml", "LoadBalancerClass"),
             ("pools.yaml", "AddressPool"),
+            ("pools-cluster-ips.yaml", "AddressPool"),
         ] {
             if !kinds.contains(brings) {
                 objects.extend(parse(&examples.join(file))?);

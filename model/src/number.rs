@@ -175,6 +175,14 @@ pub enum Use {
 }
 
 impl Use {
+    /// Every use.
+    pub const ALL: [Self; 4] = [
+        Self::LoadBalancer,
+        Self::ClusterIp,
+        Self::NodePort,
+        Self::HealthCheckNodePort,
+    ];
+
     /// The field's word.
     pub const fn as_str(self) -> &'static str {
         match self {

@@ -85,10 +85,24 @@ reasons! {
     NodePortOutsidePolicy,
     /// The number lies outside the API server's node port range.
     NodePortOutOfRange,
+    /// The cluster IP lies outside every ServiceCIDR.
+    ClusterIPOutOfRange,
     /// A number was claimed and is not needed after all; it is free again with the next two writes.
     ClaimWithdrawn,
     /// A field that Portolan had written was changed by hand and has been put back.
     Repaired,
+    /// The ledger had a number for a Service that is gone; it is free again.
+    LeakedClaim,
+    /// An older Service has the same nodePort.
+    DuplicateNodePort,
+    /// An older Service has the healthCheckNodePort too.
+    DuplicateHealthCheckNodePort,
+    /// An older Service has the same cluster IP.
+    DuplicateClusterIP,
+    /// No IPAddress object stands for a cluster IP, so Kubernetes may give it to another Service.
+    ClusterIPNotRecorded,
+    /// The IPAddress object of a cluster IP names somebody else.
+    ClusterIPOfAnother,
     /// The ledger block that covers the number cannot be read; nothing is handed out from it.
     LedgerDamaged,
     /// The object cannot be parsed.

@@ -24,6 +24,9 @@ const LONGEST_PAUSE: Duration = Duration::from_millis(50);
 const UNSENT: Duration = Duration::from_millis(1);
 /// Objects that are taken in before anything else has its turn.
 const AT_ONCE: usize = 16;
+/// Frames that are heard before a datagram at most: about as many as wait in a socket. Those of a
+/// flood must not keep peers from being heard.
+const WAITING: usize = 512;
 /// No ARP or NDP message is longer than a frame of Ethernet.
 const FRAME: usize = 2048;
 /// No datagram is longer.
@@ -95,6 +98,7 @@ pub(crate) async fn run(settings: Settings, mut ears: Ears, mouth: Mouth) -> io:
             }
             heard = drive.peers.receive(&mut datagram) => match heard {
                 Ok((from, length)) => {
+                    drive.hear_waiting(&mut frame);
                     let bytes = datagram.get(..length).unwrap_or_default();
                     drive.tell(Input::Datagram { from, bytes });
                 }
@@ -183,6 +187,18 @@ impl Drive {
     fn links(&mut self, links: &[Link]) {
         self.tell(Input::Links(links));
         self.mend_now();
+    }
+
+    /// Frames that have come already. A datagram may say that another answers from now on: what was
+    /// asked before that one listened is still for us, and waits in a socket while we are busy.
+    fn hear_waiting(&mut self, frame: &mut [u8]) {
+        for _ in 0..WAITING {
+            let Some((link, length)) = self.taps.try_receive(frame) else {
+                return;
+            };
+            let bytes = frame.get(..length).unwrap_or_default();
+            self.tell(Input::Frame { link, bytes });
+        }
     }
 
     /// Does what the core asks for.

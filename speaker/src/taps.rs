@@ -224,6 +224,29 @@ impl Taps {
         std::future::poll_fn(|cx| self.poll_receive(cx, frame)).await
     }
 
+    /// The next frame that waits in the kernel, whether or not the runtime has heard of it yet.
+    pub(crate) fn try_receive(&mut self, frame: &mut [u8]) -> Option<(u32, usize)> {
+        let mut failed = Vec::new();
+        let mut found = None;
+        'taps: for (link, tap) in &self.taps {
+            let sockets = tap.open.iter().flat_map(|open| [&open.arp, &open.ipv6]);
+            for socket in sockets {
+                match socket.get_ref().receive(frame) {
+                    Ok(length) => {
+                        found = Some((*link, length));
+                        break 'taps;
+                    }
+                    Err(error) if error.kind() == io::ErrorKind::WouldBlock => {}
+                    Err(error) => failed.push((*link, error)),
+                }
+            }
+        }
+        for (link, error) in failed {
+            self.broken(link, &error);
+        }
+        found
+    }
+
     fn poll_receive(&mut self, cx: &mut Context<'_>, frame: &mut [u8]) -> Poll<(u32, usize)> {
         loop {
             self.turn = self.turn.wrapping_add(1);

@@ -121,6 +121,46 @@ mod lab {
         }
     }
 
+    /// The new owner listens while questions from before that wait in the socket of the old one, and
+    /// word of it comes to the old one behind them: it has to answer them all the same.
+    #[test]
+    #[ignore = "makes network namespaces: cargo xtask test"]
+    fn processes_that_wait_for_their_turn_lose_no_question_when_an_address_moves() {
+        let pause = |ms| std::thread::sleep(std::time::Duration::from_millis(ms));
+        let mut town = Town::new(2);
+        town.start_all();
+        town.announce(&[V4, V6]);
+        town.move_to(0, V4);
+        town.wait("the first owner", |town| town.announcers(V4) == [0]);
+        pause(500); // the burst of its first announcements
+        let sources = ["--source", "10.77.0.30", "--source", "fd77::1000"]; // nobody has them
+        let asking = town.ask(&[&sources[..], &["--sources", "62"]].concat(), &[V4, V6]);
+        for round in 0..8 {
+            let (old, new) = (round % 2, (round + 1) % 2);
+            town.stop(new);
+            town.move_to(new, V4);
+            pause(60); // the old owner offers, twice
+            town.stop(old);
+            pause(60); // it is asked
+            town.resume(new);
+            pause(25); // the new owner listens, and says so
+            town.resume(old);
+            town.wait("another owner", |town| town.announcers(V4) == [new]);
+        }
+        pause(500); // the last question's patience
+        let lines = asking.end();
+        for ip in [V4, V6] {
+            let lost = lines
+                .iter()
+                .filter(|line| line["kind"] == "unanswered" && line["ip"] == ip);
+            let lost: Vec<_> = lost.map(|line| line["asked_at"].to_string()).collect();
+            let seen = summary(&lines, ip);
+            println!("{ip}: {seen}");
+            assert!(lost.is_empty(), "{ip}: {lost:?}: {seen}\n{}", town.logs());
+            assert!(seen["answered"].as_u64().unwrap() > 100, "{seen}");
+        }
+    }
+
     #[test]
     #[ignore = "makes network namespaces: cargo xtask test"]
     fn without_the_api_server_addresses_fail_over_and_its_return_is_noticed_within_two_seconds() {

@@ -7,6 +7,7 @@ use std::{
     time::Duration,
 };
 
+use allocator::block::{Claim, Claims};
 use controller::core::{record::ServiceRecord, translate};
 use crds::AllocationBlock;
 use http::{Method, Request};
@@ -48,7 +49,19 @@ fn path(kind: &str, namespace: Option<&str>) -> String {
         "Node" => ("/api/v1", "nodes"),
         "EndpointSlice" => ("/apis/discovery.k8s.io/v1", "endpointslices"),
         "Event" => ("/apis/events.k8s.io/v1", "events"),
+        "ServiceCIDR" => ("/apis/networking.k8s.io/v1", "servicecidrs"),
+        "IPAddress" => ("/apis/networking.k8s.io/v1", "ipaddresses"),
         "Lease" => ("/apis/coordination.k8s.io/v1", "leases"),
+        "Secret" => ("/api/v1", "secrets"),
+        "ResourceQuota" => ("/api/v1", "resourcequotas"),
+        "ValidatingWebhookConfiguration" => (
+            "/apis/admissionregistration.k8s.io/v1",
+            "validatingwebhookconfigurations",
+        ),
+        "MutatingWebhookConfiguration" => (
+            "/apis/admissionregistration.k8s.io/v1",
+            "mutatingwebhookconfigurations",
+        ),
         "CustomResourceDefinition" => {
             ("/apis/apiextensions.k8s.io/v1", "customresourcedefinitions")
         }
@@ -360,6 +373,16 @@ impl Cluster {
             .count()
     }
 
+    /// Every claim of the ledger.
+    pub async fn ledger(&self) -> Claims {
+        let mut ledger = Claims::new();
+        for object in self.all("AllocationBlock").await {
+            let block: AllocationBlock = serde_json::from_value(object).unwrap();
+            ledger.extend(translate::block(&block).unwrap().claims.unwrap());
+        }
+        ledger
+    }
+
     /// Who shows which number, by what.
     pub async fn shown(&self) -> Numbers {
         let mut shown = Numbers::new();
@@ -401,17 +424,13 @@ impl Cluster {
         self.check_unique().await;
         let shown = self.shown().await;
         let mut held = BTreeSet::new();
-        for object in self.all("AllocationBlock").await {
-            let block: AllocationBlock = serde_json::from_value(object).unwrap();
-            let record = translate::block(&block).unwrap();
-            for (number, claim) in record.claims.unwrap() {
-                if let allocator::block::Claim::Held(holders) = claim {
-                    held.extend(
-                        holders
-                            .into_iter()
-                            .map(|h| (number, h.uid.to_string(), h.usage.to_string())),
-                    );
-                }
+        for (number, claim) in self.ledger().await {
+            if let Claim::Held(holders) = claim {
+                held.extend(
+                    holders
+                        .into_iter()
+                        .map(|h| (number, h.uid.to_string(), h.usage.to_string())),
+                );
             }
         }
         let shown: BTreeSet<_> = shown

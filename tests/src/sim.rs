@@ -5,20 +5,27 @@
 
 use std::{
     collections::{BTreeMap, BTreeSet},
+    net::IpAddr,
     sync::Arc,
     time::Duration,
 };
 
 use allocator::block::{BlockId, Claim};
 use controller::core::{
+    admit::{self, Answer},
     effect::{Effect, Failure, Input, Kind, Now, Observed, ServicePatch},
-    engine::{Engine, Settings},
+    engine::{Engine, LOOK_EVERY, Settings},
     record::PoolKind,
+    repair::Recorded,
+    reserve::Change,
     translate,
 };
 use fastrand::Rng;
-use k8s_openapi::api::core::v1::{Namespace, Service};
-use model::{Number, ServiceKey, Uid, Use};
+use k8s_openapi::api::{
+    core::v1::{Namespace, Service},
+    networking::v1::{IPAddress, ServiceCIDR},
+};
+use model::{Number, Reason, ServiceKey, Uid, Use};
 use serde_json::{Value, json};
 
 use crate::fixtures::set;
@@ -36,6 +43,12 @@ pub struct Store {
     pub writes: BTreeMap<String, u64>,
     /// Judges nodePorts as kube-apiserver does: a port that another Service has is refused.
     pub judges_ports: bool,
+    /// The IPAddress objects; `None`: this API server is older than they are.
+    pub recorded: Option<Recorded>,
+    /// The Events there are: the shell names each by its content, and a second of one name is refused.
+    told: BTreeSet<(ServiceKey, Uid, Reason, String)>,
+    /// What it says of itself.
+    pub server_version: Option<(u32, u32)>,
 }
 
 fn kind_of(object: &Value) -> Kind {
@@ -46,6 +59,8 @@ fn kind_of(object: &Value) -> Kind {
         "AddressPool" => Kind::AddressPool,
         "NodePortPool" => Kind::NodePortPool,
         "AllocationBlock" => Kind::Block,
+        "ServiceCIDR" => Kind::ServiceCidr,
+        "IPAddress" => Kind::Reservation,
         other => panic!("no such kind: {other}"),
     }
 }
@@ -189,6 +204,15 @@ impl Store {
                 },
             },
             Effect::Emit(note) => {
+                let name = (
+                    note.key.clone(),
+                    note.uid.clone(),
+                    note.reason,
+                    note.note.clone(),
+                );
+                if !self.told.insert(name) {
+                    return None;
+                }
                 self.count("event");
                 *self
                     .writes
@@ -207,7 +231,15 @@ impl Store {
                     result: self.merge(kind_, name, patch, "pool status").map(|_| ()),
                 }
             }
-            Effect::Converge { .. } | Effect::Announce(_) => return None,
+            Effect::ListAddresses => {
+                let recorded = self.recorded.clone();
+                Input::AddressesListed(recorded.ok_or(Failure::NotFound))
+            }
+            Effect::Converge { .. } | Effect::Announce(_) | Effect::Answer { .. } => return None,
+            Effect::WriteReservation { address, change } => Input::ReservationWritten {
+                address: *address,
+                result: self.reserve(*address, change),
+            },
             Effect::WriteClassStatus { name, patch } => Input::ClassStatusWritten {
                 name: name.clone(),
                 result: self
@@ -216,6 +248,47 @@ impl Store {
             },
         };
         Some(input)
+    }
+
+    /// An IPAddress of ours is made or deleted; a Service's own is in the way as at the API server.
+    fn reserve(&mut self, address: IpAddr, change: &Change) -> Result<(), Failure> {
+        let slot = (Kind::Reservation, address.to_string());
+        match change {
+            Change::Create { pool, uid } => {
+                let text = json!(address.to_string());
+                let shows = |o: &Value| {
+                    let ips = o["spec"]["clusterIPs"].as_array();
+                    ips.is_some_and(|ips| ips.contains(&text))
+                };
+                if self.objects.contains_key(&slot) || self.all(Kind::Service).any(shows) {
+                    return Err(Failure::Conflict);
+                }
+                self.count("reservation create");
+                self.create(json!({
+                    "apiVersion": "networking.k8s.io/v1", "kind": "IPAddress",
+                    "metadata": {
+                        "name": text,
+                        "ownerReferences": [{
+                            "apiVersion": "portolan.dev/v1alpha1", "kind": "AddressPool",
+                            "name": &**pool, "uid": uid.as_str(),
+                        }],
+                    },
+                    "spec": {"parentRef": {
+                        "group": "portolan.dev", "resource": "addresspools", "name": &**pool,
+                    }},
+                }));
+            }
+            Change::Delete { uid, version } => {
+                let found = self.objects.get(&slot).ok_or(Failure::NotFound)?;
+                let is = |field: &str, text: &str| found["metadata"][field] == text;
+                if !is("uid", uid.as_str()) || !is("resourceVersion", version) {
+                    return Err(Failure::Conflict);
+                }
+                self.count("reservation delete");
+                self.delete(slot.0, &slot.1);
+            }
+        }
+        Ok(())
     }
 
     fn count(&mut self, what: &str) {
@@ -350,6 +423,14 @@ fn observed(kind: Kind, object: &Value) -> Observed {
             let pool: crds::NodePortPool = serde_json::from_value(object.clone()).unwrap();
             Observed::Pool(translate::node_port_pool(&pool).unwrap())
         }
+        Kind::ServiceCidr => {
+            let cidr: ServiceCIDR = serde_json::from_value(object.clone()).unwrap();
+            Observed::ServiceCidr(translate::service_cidr(&cidr).unwrap())
+        }
+        Kind::Reservation => {
+            let found: IPAddress = serde_json::from_value(object.clone()).unwrap();
+            Observed::Reservation(translate::reservation(&found).unwrap())
+        }
         Kind::Block => match block(object) {
             Some(record) => Observed::Block(record),
             None => Observed::Unreadable {
@@ -372,6 +453,8 @@ fn deleted(kind: Kind, name: &str, last: &Value) -> Observed {
         Kind::Class => Observed::ClassDeleted(name.into()),
         Kind::AddressPool => Observed::PoolDeleted(PoolKind::Address, name.into()),
         Kind::NodePortPool => Observed::PoolDeleted(PoolKind::NodePort, name.into()),
+        Kind::ServiceCidr => Observed::ServiceCidrDeleted(name.into()),
+        Kind::Reservation => Observed::ReservationDeleted(name.parse().unwrap()),
         Kind::Block => Observed::BlockDeleted(BlockId::parse_name(name).unwrap()),
     }
 }
@@ -405,6 +488,9 @@ pub struct World {
     /// The replicas; all believe they lead.
     pub replicas: Vec<Replica>,
     requests: Vec<Request>,
+    /// What was asked of whom by [`World::ask`] and has been answered, by its number.
+    pub answers: Vec<(u64, Answer)>,
+    asked: u64,
     /// Steps so far.
     pub tick: u64,
     /// Watches that deliver nothing before that tick.
@@ -425,6 +511,8 @@ impl World {
             store: Store::default(),
             replicas: Vec::new(),
             requests: Vec::new(),
+            answers: Vec::new(),
+            asked: 0,
             tick: 0,
             stalls: BTreeMap::new(),
             clock: Duration::ZERO,
@@ -442,7 +530,8 @@ impl World {
         world
     }
 
-    fn now(&self) -> Now {
+    /// What a replica's clocks say.
+    pub fn now(&self) -> Now {
         Now {
             mono: self.clock,
             wall: 1_800_000_000 + i64::try_from(self.clock.as_secs()).unwrap(),
@@ -456,6 +545,8 @@ impl World {
             seed: self.rng.u64(..),
             aws: false,
             node_ports: Default::default(),
+            look_every: LOOK_EVERY,
+            reserve_cluster_ips: true,
         });
         engine.handle(Input::Leading(true), self.now());
         Replica {
@@ -471,10 +562,68 @@ impl World {
         self.replicas[replica] = self.fresh();
     }
 
+    /// The API server asks a replica before it creates this object, or before it puts it in the place
+    /// of `old`; returns the question's number.
+    pub fn ask(
+        &mut self,
+        replica: usize,
+        object: &Value,
+        old: Option<&Value>,
+        dry_run: bool,
+    ) -> u64 {
+        self.asked += 1;
+        let id = self.asked;
+        let service = json!({"group": "", "version": "v1", "kind": "Service"});
+        let request = json!({
+            "uid": format!("call-{id}"), "kind": service,
+            "resource": {"group": "", "version": "v1", "resource": "services"},
+            "name": object["metadata"]["name"].as_str().unwrap_or_default(),
+            "namespace": object["metadata"]["namespace"],
+            "operation": if old.is_some() { "UPDATE" } else { "CREATE" },
+            "userInfo": {}, "object": object, "oldObject": old, "dryRun": dry_run,
+        });
+        let request = serde_json::from_value(request).expect("a request");
+        let review = Arc::new(admit::review(id, &request).expect("a Service"));
+        let now = self.now();
+        let deadline = now.mono + Duration::from_secs(2);
+        let input = Input::Review { review, deadline };
+        self.replicas[replica].engine.handle(input, now);
+        id
+    }
+
+    /// No request under way arrives, and none is answered.
+    pub fn drop_requests(&mut self) {
+        self.requests.clear();
+    }
+
+    /// Tells a replica whether it leads.
+    pub fn lead(&mut self, replica: usize, leading: bool) {
+        let now = self.now();
+        let replica = &mut self.replicas[replica];
+        replica.engine.handle(Input::Leading(leading), now);
+    }
+
+    /// Numbers that the ledger keeps for somebody.
+    pub fn kept(&self) -> Vec<(Number, ServiceKey)> {
+        let mut kept = Vec::new();
+        for object in self.store.all(Kind::Block) {
+            for (number, claim) in block(object).unwrap().claims.unwrap() {
+                if let Claim::Retained { owner, .. } = claim {
+                    kept.push((number, owner));
+                }
+            }
+        }
+        kept
+    }
+
     /// Lists a kind (the first time, or again after a watch broke).
     pub fn list(&mut self, replica: usize, kind: Kind) {
         let now = self.now();
-        let mut inputs = vec![Observed::Restarted(kind)];
+        let mut inputs = Vec::new();
+        if kind == Kind::ServiceCidr {
+            inputs.push(Observed::ServerVersion(self.store.server_version));
+        }
+        inputs.push(Observed::Restarted(kind));
         inputs.extend(self.store.all(kind).map(|object| observed(kind, object)));
         inputs.push(Observed::Synced(kind));
         let end = self.store.history.len();
@@ -512,8 +661,24 @@ impl World {
         let now = self.now();
         let generation = self.replicas[replica].generation;
         let effects = self.replicas[replica].engine.poll(now);
-        let any = !effects.is_empty();
+        let mut any = false;
         for effect in effects {
+            if effect == Effect::ListAddresses {
+                // Time passes for it, too, while nothing happens: it is no sign of work.
+                let lost = self.faults && self.rng.u8(..10) == 0;
+                let reply = match lost {
+                    true => failed(&effect, Failure::Unknown("lost".to_owned())),
+                    false => self.store.perform(&effect),
+                };
+                let replica = &mut self.replicas[replica];
+                (replica.engine).handle(reply.expect("a list is answered"), now);
+                continue;
+            }
+            any = true;
+            if let Effect::Answer { id, answer } = effect {
+                self.answers.push((id, answer));
+                continue;
+            }
             let slow = self.rng.u8(..4) == 0;
             let delay = if slow { self.rng.u64(..150) } else { 0 };
             self.requests.push(Request {
@@ -611,6 +776,46 @@ impl World {
         }
     }
 
+    /// Delivers everything that is on its way to replicas, and lets them say what they want; false
+    /// when nothing happens.
+    fn exchange(&mut self) -> bool {
+        self.tick += 1_000;
+        let mut any = false;
+        for replica in 0..self.replicas.len() {
+            for kind in Kind::ALL {
+                while self.deliver(replica, kind) {
+                    any = true;
+                }
+            }
+            any |= self.poll(replica);
+            while self.receive(replica) {
+                any = true;
+            }
+        }
+        self.tick += 1_000;
+        any
+    }
+
+    /// Delivers everything and serves one request; false when there is nothing to do now.
+    pub fn work(&mut self) -> bool {
+        self.exchange() | self.serve()
+    }
+
+    /// Runs without faults to that time.
+    pub fn run_until(&mut self, end: Duration) {
+        self.faults = false;
+        loop {
+            while self.work() {}
+            let engines = self.replicas.iter().map(|replica| &replica.engine);
+            let next = engines.filter_map(|engine| engine.next_deadline(self.clock));
+            let next = next.min().unwrap_or(end);
+            if self.clock >= end {
+                return;
+            }
+            self.clock = next.max(self.clock + Duration::from_millis(1)).min(end);
+        }
+    }
+
     /// Runs without faults until nothing happens any more, however far the clock must go; panics
     /// when that takes too long. Returns how many steps it took.
     pub fn settle(&mut self) -> usize {
@@ -618,20 +823,7 @@ impl World {
         self.tick += 1_000;
         let mut quiet_until = None;
         for steps in 0..20_000 {
-            self.tick += 1_000;
-            let mut any = false;
-            for replica in 0..self.replicas.len() {
-                for kind in Kind::ALL {
-                    while self.deliver(replica, kind) {
-                        any = true;
-                    }
-                }
-                any |= self.poll(replica);
-                while self.receive(replica) {
-                    any = true;
-                }
-            }
-            self.tick += 1_000;
+            let mut any = self.exchange();
             while self.serve() {
                 any = true;
             }
@@ -688,6 +880,18 @@ impl World {
             }
         }
         shown
+    }
+
+    /// Settles, then proves the fixed point: a restart with nothing to do writes nothing.
+    pub fn rest(&mut self) {
+        self.settle();
+        let before = self.store.writes.clone();
+        self.crash(0);
+        self.settle();
+        assert_eq!(
+            self.store.writes, before,
+            "the second pass over unchanged input wrote"
+        );
     }
 
     /// G1: nobody shows what another shows (unless they share it by key), and whatever a Service
@@ -806,7 +1010,10 @@ fn failed(effect: &Effect, failure: Failure) -> Option<Input> {
             id: *id,
             result: Err(failure),
         },
-        Effect::Emit(_) | Effect::Converge { .. } | Effect::Announce(_) => return None,
+        Effect::ListAddresses => Input::AddressesListed(Err(failure)),
+        Effect::Emit(_) | Effect::Converge { .. } | Effect::Announce(_) | Effect::Answer { .. } => {
+            return None;
+        }
         Effect::WritePoolStatus { kind, name, .. } => Input::PoolStatusWritten {
             kind: *kind,
             name: name.clone(),
@@ -814,6 +1021,10 @@ fn failed(effect: &Effect, failure: Failure) -> Option<Input> {
         },
         Effect::WriteClassStatus { name, .. } => Input::ClassStatusWritten {
             name: name.clone(),
+            result: Err(failure),
+        },
+        Effect::WriteReservation { address, .. } => Input::ReservationWritten {
+            address: *address,
             result: Err(failure),
         },
     })

@@ -157,6 +157,8 @@ impl Responder {
         };
         self.schedule.remove(ip);
         self.announcements.retain(|waiting| waiting.ip != ip);
+        // Who asked before would be answered when it is owned again.
+        self.answers.retain(|waiting| waiting.asked.ip() != ip);
         if let IpAddr::V6(ip) = ip {
             let links: Vec<u32> = owned.links().collect();
             self.groups.change(ip, &[], &links);

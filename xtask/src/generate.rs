@@ -18,12 +18,17 @@ const FOLDERS: &[&str] = &[CRDS];
 /// # Errors
 /// When the generator does not compile or cannot write.
 pub(crate) fn write(root: &Path) -> anyhow::Result<()> {
-    let status = process::run(&mut process::cargo(
-        root,
-        ["run", "--quiet", "--locked", "--package", "crds"]
-            .into_iter()
-            .chain(["--bin", "generate-crds", "--", CRDS]),
-    ))?;
+    // No package is named, so that it is built of what all packages are built of.
+    let run = [
+        "run",
+        "--quiet",
+        "--locked",
+        "--bin",
+        "generate-crds",
+        "--",
+        CRDS,
+    ];
+    let status = process::run(&mut process::cargo(root, run))?;
     ensure!(status.success(), "generate-crds: {status}");
     Ok(())
 }

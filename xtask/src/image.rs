@@ -13,10 +13,45 @@ use crate::process;
 /// Programs and Dockerfile, and nothing else: all that an engine is shown.
 const CONTEXT: &str = "target/image";
 
-/// Package, program and features: the controller's talks to clouds, the speaker's to none.
-const PROGRAMS: [(&str, &str, &[&str]); 2] = [
-    ("controller", "portolan", &["--features", "aws"]),
-    ("speaker", "portolan-speaker", &[]),
+/// A program and how it is built.
+struct Program {
+    /// As it is called in the image.
+    name: &'static str,
+    package: &'static str,
+    bin: &'static str,
+    features: &'static [&'static str],
+}
+
+/// The controller's talks to clouds, the speaker's to none.
+const SHIPPED: [Program; 2] = [
+    Program {
+        name: "portolan",
+        package: "controller",
+        bin: "portolan",
+        features: &["--features", "aws"],
+    },
+    Program {
+        name: "portolan-speaker",
+        package: "speaker",
+        bin: "portolan-speaker",
+        features: &[],
+    },
+];
+
+/// The same sources with the dependencies that the tests have compiled anyhow.
+const FOR_THE_LAB: [Program; 2] = [
+    Program {
+        name: "portolan",
+        package: "image",
+        bin: "portolan_in_lab",
+        features: &["--features", "aws,programs"],
+    },
+    Program {
+        name: "portolan-speaker",
+        package: "image",
+        bin: "portolan_speaker",
+        features: &["--features", "aws,programs"],
+    },
 ];
 
 /// What `cargo xtask image` is told.
@@ -60,30 +95,35 @@ pub(crate) fn prepare(root: &Path, profile: &str) -> anyhow::Result<PathBuf> {
     fs::create_dir_all(&context)?;
     // cargo's one exception: the profile `dev` lands in `debug`.
     let folder = if profile == "dev" { "debug" } else { profile };
-    for (package, name, features) in PROGRAMS {
-        compile(root, profile, package, name, features)?;
-        let program = root.join("target").join(folder).join(name);
-        fs::copy(&program, context.join(name))
-            .with_context(|| format!("cannot copy {}", program.display()))?;
+    let programs = if profile == "dev" {
+        FOR_THE_LAB
+    } else {
+        SHIPPED
+    };
+    for program in &programs {
+        compile(root, profile, program)?;
+        let built = root.join("target").join(folder).join(program.bin);
+        fs::copy(&built, context.join(program.name))
+            .with_context(|| format!("cannot copy {}", built.display()))?;
     }
     fs::copy(root.join("deploy/Dockerfile"), context.join("Dockerfile"))?;
     Ok(context)
 }
 
 /// One static program.
-fn compile(
-    root: &Path,
-    profile: &str,
-    package: &str,
-    name: &str,
-    features: &[&str],
-) -> anyhow::Result<()> {
+fn compile(root: &Path, profile: &str, program: &Program) -> anyhow::Result<()> {
+    let Program {
+        name,
+        package,
+        bin,
+        features,
+    } = program;
     // Against glibc: rustup need not fetch this target, unlike musl's. The flag is for the program
     // alone, so that the dependencies are those of every other build.
     let mut cargo = process::cargo(root, ["rustc", "--locked", "--package", package]);
     cargo
-        .args(["--bin", name, "--profile", profile])
-        .args(features)
+        .args(["--bin", bin, "--profile", profile])
+        .args(*features)
         .args(["--target-dir", "target"])
         // Three quarters of the program would be tables of lines, for nobody: a panic names its own.
         .args([

@@ -1,9 +1,10 @@
 //! The parts of `cargo xtask test`, in their order: what is quick to fail comes first, the tests
 //! come last, so that their closing lines stand just above the summary.
 
+use std::fmt;
 use std::path::Path;
 use std::process::{Command, ExitCode};
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use clap::ValueEnum;
 use k8s::{Binary, NotAvailable};
@@ -164,6 +165,10 @@ const MOTO: [&str; 4] = ["aws-cloud", "aws-tests", "controller", "moto"];
 /// How the modules of such tests begin.
 const KUBERNETES: &str = "real::";
 
+/// Tests before real parts at once: they wait for most of their time. What may not run beside others
+/// sees to that itself.
+const AT_ONCE: &str = "4";
+
 /// A part that is one command: its exit status is the outcome.
 fn simple(command: &mut Command) -> anyhow::Result<Outcome> {
     let status = process::run(command)?;
@@ -206,13 +211,20 @@ fn advisories(root: &Path) -> anyhow::Result<Outcome> {
 /// are ignored at first; a second call runs those that can run here.
 fn tests(root: &Path, counts: &mut Counts) -> anyhow::Result<Outcome> {
     let command = || process::cargo(root, ["test", "--locked", "--no-fail-fast"]);
+    let mut took = Took::default();
+    // What does not compile is told by the next call, too.
+    let mut build = command();
+    let _built = took.time("built", || {
+        process::run(build.args(["--workspace", "--no-run"]))
+    })?;
     let mut all = command();
     all.arg("--workspace");
     match tools::kubectl() {
         Some((path, _)) => all.env("PORTOLAN_KUBECTL", path),
         None => all.args(["--", "--skip", "kubectl"]),
     };
-    let mut ok = process::tee(&mut all, |line| counts.see(line))?.success();
+    let plain = took.time("plain", || process::tee(&mut all, |line| counts.see(line)))?;
+    let mut ok = plain.success();
     let has = Has {
         kubernetes: Binary::cached().is_ok(),
         lab: k8s::lab::available().is_ok(),
@@ -221,14 +233,40 @@ fn tests(root: &Path, counts: &mut Counts) -> anyhow::Result<Outcome> {
     if let Some(arguments) = ignored(has) {
         let mut again = Counts::default();
         let mut later = command();
-        ok &= process::tee(later.args(arguments), |line| again.see(line))?.success();
+        later.args(arguments).env("RUST_TEST_THREADS", AT_ONCE);
+        let real = took.time("real", || process::tee(&mut later, |line| again.see(line)))?;
+        ok &= real.success();
         counts.no_longer_ignored(again);
     }
     Ok(match (ok, counts.passed) {
         (true, 0) => Outcome::Failed("no test ran".to_owned()),
-        (true, _) => Outcome::Passed(counts.to_string()),
-        (false, _) => Outcome::Failed(counts.to_string()),
+        (true, _) => Outcome::Passed(format!("{counts} ({took})")),
+        (false, _) => Outcome::Failed(format!("{counts} ({took})")),
     })
+}
+
+/// How long parts of a part took.
+#[derive(Debug, Default)]
+struct Took(Vec<(&'static str, Duration)>);
+
+impl Took {
+    fn time<T>(&mut self, what: &'static str, run: impl FnOnce() -> T) -> T {
+        let start = Instant::now();
+        let outcome = run();
+        self.0.push((what, start.elapsed()));
+        outcome
+    }
+}
+
+/// `built 120 s, plain 40 s, real 300 s`
+impl fmt::Display for Took {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        for (number, (what, took)) in self.0.iter().enumerate() {
+            let comma = if number == 0 { "" } else { ", " };
+            write!(f, "{comma}{what} {:.0} s", took.as_secs_f32())?;
+        }
+        Ok(())
+    }
 }
 
 /// What a machine has for tests that are ignored at first.
@@ -269,7 +307,16 @@ fn ignored(has: Has) -> Option<Vec<&'static str>> {
 
 #[cfg(test)]
 mod tests {
-    use super::{Has, ignored};
+    use std::time::Duration;
+
+    use super::{Has, Took, ignored};
+
+    #[test]
+    fn parts_of_a_part_are_told_with_their_time() {
+        let seconds = |part, seconds| (part, Duration::from_secs(seconds));
+        let took = Took(vec![seconds("built", 120), seconds("plain", 4)]);
+        assert_eq!(took.to_string(), "built 120 s, plain 4 s");
+    }
 
     #[test]
     fn what_a_machine_lacks_is_left_out() {

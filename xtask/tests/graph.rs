@@ -157,6 +157,42 @@ fn the_controller_talks_to_aws_when_it_is_built_with_feature_aws() {
     }
 }
 
+/// Every package with its features, as cargo unites them for what is selected.
+fn features(selected: &[&str]) -> BTreeSet<String> {
+    let output = Command::new(env!("CARGO"))
+        .current_dir(root())
+        .args(["tree", "--locked", "--prefix", "none"])
+        .args(["--format", "{p} {f}"])
+        .args(selected)
+        .output()
+        .unwrap();
+    let errors = String::from_utf8_lossy(&output.stderr);
+    assert!(output.status.success(), "cargo tree: {errors}");
+    let lines = String::from_utf8_lossy(&output.stdout).into_owned();
+    let packages = lines.lines().map(|line| line.trim_end_matches(" (*)"));
+    // Its own are for nobody else to compile.
+    let others = packages.filter(|line| !line.is_empty() && !line.starts_with("image "));
+    others.map(str::to_owned).collect()
+}
+
+/// Otherwise AWS's SDKs, kube and tokio are compiled once for the lab's image and once for the tests:
+/// add the features in `tests/image/Cargo.toml`.
+#[test]
+fn the_programs_for_the_lab_are_built_of_what_the_tests_are_built_of() {
+    let tests = features(&["--workspace", "--edges", "normal,build,dev"]);
+    let programs = features(&[
+        "--package",
+        "image",
+        "--features",
+        "aws,programs",
+        "--edges",
+        "normal,build",
+    ]);
+    assert!(programs.iter().any(|line| line.starts_with("aws-sdk-ec2 ")));
+    let twice: Vec<&String> = programs.difference(&tests).collect();
+    assert!(twice.is_empty(), "compiled twice: {twice:#?}");
+}
+
 /// `aws-lc-sys` needs cmake and minutes; we use ring.
 #[test]
 fn the_demo_is_built_without_a_c_crypto_library() {

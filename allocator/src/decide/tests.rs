@@ -115,6 +115,7 @@ impl Ask {
             allowed_pools: self.allowed.as_deref(),
             shown: &numbers(self.shown),
             exclude: &numbers(self.exclude),
+            pass_over: None,
             stable_salt: self.salt,
         };
         allocator.decide(&request, 1_000)

@@ -117,7 +117,7 @@ fn a_retention_takes_the_number_until_it_ends() {
     allocator.retain(early, ServiceKey::new("ns", "a"), 100);
     assert_eq!(allocator.usage("p", Use::LoadBalancer).v4, UsageCounts { capacity: 10, claimed: 0, retained: 2, available: 8 });
     assert_eq!((allocator.expired(99), allocator.expired(100), allocator.expired(300)), (vec![], vec![early], vec![early, late]));
-    assert_eq!(allocator.next_expiry(), Some(100));
+    assert_eq!([99, 100, 200].map(|now| allocator.next_expiry(now)), [Some(100), Some(200), None]);
     allocator.unretain(early);
     assert_eq!(allocator.retained(early), None);
     assert!(!allocator.is_taken(early));

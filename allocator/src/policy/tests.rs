@@ -42,6 +42,7 @@ fn judge(pools: Vec<Pool>, asked: Option<&str>, ports: &[u16]) -> String {
         allowed_pools: None,
         shown: &[],
         exclude: &[],
+        pass_over: None,
         stable_salt: None,
     };
     let binding = allocator.binding(&request);

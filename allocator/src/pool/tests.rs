@@ -51,6 +51,21 @@ fn the_last_ipv6_address_is_usable_and_the_first_is_not() {
 }
 
 #[test]
+fn where_the_api_server_says_what_it_takes_the_rest_of_a_pool_is_used_from_its_lowest() {
+    let range = |first, last| RangeSet::new([(first, last)]);
+    let cidr = (0x0a00_0000u128, 0x0a00_001fu128);
+    let mut pool = Pool { v4: range(cidr.0, cidr.1), ..Pool::new("a", Use::ClusterIp) };
+    let shown = |pool: &Pool| {
+        let stock = pool.stock(Space::V4);
+        (stock.first.ranges().to_vec(), stock.then.ranges().to_vec(), stock.capacity)
+    };
+    assert_eq!(shown(&pool), (vec![(cidr.0 + 17, cidr.1 - 1)], vec![(cidr.0 + 1, cidr.0 + 16)], 30));
+    // Its first half is no ServiceCIDR's.
+    pool.unusable_v4 = range(0, cidr.0 + 15);
+    assert_eq!(shown(&pool), (vec![(cidr.0 + 16, cidr.1)], vec![], 16));
+}
+
+#[test]
 fn what_is_not_a_cidr_has_no_network_address() {
     for (first, last) in [(0x0a00_0001, 0x0a00_0004), (0x0a00_0000, 0x0a00_0002), (5, 5), (4, 5)] {
         assert_eq!(Band::of_cluster_ips(Space::V4, first, last), Band { fixed: None, free: Some((first, last)) });

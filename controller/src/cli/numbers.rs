@@ -4,13 +4,17 @@ use std::{net::IpAddr, path::PathBuf, process::ExitCode};
 
 use anyhow::Result;
 use clap::{Args, Subcommand, ValueEnum};
-use controller::core::{
-    audit,
-    holdings::{Filter, Given, Group},
+use controller::{
+    core::{
+        audit,
+        effect::Failure,
+        holdings::{Filter, Given, Group},
+    },
+    shell,
 };
 use crds::{AddressPool, AllocationBlock, NodePortPool};
-use k8s_openapi::api::core::v1::Service;
-use kube::Client;
+use k8s_openapi::api::{core::v1::Service, networking::v1::ServiceCIDR};
+use kube::{Api, Client, api::ListParams};
 use model::Number;
 
 use super::{Output, block_on, cluster};
@@ -148,7 +152,30 @@ async fn read(client: &Client) -> Result<Given> {
         given.warn(warning);
     }
     read_node_port_pools(client, &mut given).await?;
+    read_addresses(client, &mut given).await;
     Ok(given)
+}
+
+/// Only where some pool gives cluster IPs, and where the API server has such objects.
+async fn read_addresses(client: &Client, given: &mut Given) {
+    if !given.gives_cluster_ips() {
+        return;
+    }
+    let cidrs: Api<ServiceCIDR> = Api::all(client.clone());
+    match cidrs.list(&ListParams::default()).await {
+        Ok(cidrs) => (cidrs.items.iter()).for_each(|cidr| given.service_cidr(cidr)),
+        Err(kube::Error::Api(status)) if status.code == 404 => {}
+        Err(error) => given.warn(format!(
+            "ServiceCIDRs cannot be listed, so that cluster IPs outside them count as free: {error}"
+        )),
+    }
+    match shell::recorded(client).await {
+        Ok(recorded) => given.recorded(recorded),
+        Err(Failure::NotFound) => {}
+        Err(failure) => given.warn(format!(
+            "IPAddress objects cannot be listed, so that cluster IPs are compared without them: {failure}"
+        )),
+    }
 }
 
 async fn read_services(client: &Client, given: &mut Given) -> Result<()> {

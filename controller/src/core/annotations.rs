@@ -395,7 +395,7 @@ fn sharing(
 }
 
 /// RFC 1123 label characters, at most `longest` of them.
-fn is_label(text: &str, longest: usize) -> bool {
+pub(super) fn is_label(text: &str, longest: usize) -> bool {
     let inner = |byte: u8| byte.is_ascii_lowercase() || byte.is_ascii_digit() || byte == b'-';
     !text.is_empty()
         && text.len() <= longest

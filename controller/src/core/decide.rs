@@ -17,12 +17,14 @@ use super::{
         ClassRecord, FamilyPolicy, LoadBalancerRequest, Provider, Rejection, ServiceRecord,
         ServiceType,
     },
-    shown::ShownPorts,
+    shown::{ShownAddresses, ShownPorts},
 };
 
+mod admission;
 mod own;
 mod renumber;
 
+pub use admission::{Admission, admit};
 use own::own_numbers;
 pub use renumber::Move;
 
@@ -43,12 +45,18 @@ pub struct Snapshot<'a> {
     pub aws: bool,
     /// What the cloud has said of it last.
     pub told: Option<&'a Told>,
-    /// Families of the ClusterIP pools, primary first; empty when the control plane gives clusterIPs.
+    /// The cluster's families, primary first: of the API server's ServiceCIDRs; where it has none,
+    /// of the ClusterIP pools.
     pub cluster_families: &'a [Family],
+    /// Whether the API server completes every Service itself, which its ServiceCIDRs tell: then the
+    /// clusterIPs that are there are final, and the webhook alone chooses others.
+    pub server_gives_cluster_ips: bool,
     /// Whether a NodePortPool exists that can be read: without one no nodePort is changed.
     pub node_port_policy: bool,
     /// Which Services show which port of the nodes.
     pub shown_ports: &'a ShownPorts,
+    /// Which clusterIPs some Service shows.
+    pub shown_addresses: &'a ShownAddresses,
     /// Ports that the API server calls taken though nobody shows them, and until when.
     pub foreign: &'a BTreeMap<Number, Duration>,
     /// Why the API server does not let its nodePorts be changed, if it has said so.
@@ -435,6 +443,7 @@ fn request<'a>(snapshot: &Snapshot<'a>, usage: Use) -> Request<'a> {
         allowed_pools: None,
         shown: &[],
         exclude: &[],
+        pass_over: None,
         stable_salt: None,
     }
 }

@@ -3,18 +3,22 @@
 //! The shell performs each [`Effect`] once, in any order and concurrently, and brings the result
 //! back as one [`Input`]. It never decides, retries or reorders; a time-out is [`Failure::Unknown`].
 
-use std::{sync::Arc, time::Duration};
+use std::{net::IpAddr, sync::Arc, time::Duration};
 
 use allocator::block::BlockId;
 use crds::AllocationBlockSpec;
 use model::{Reason, ServiceKey, Uid};
 use serde_json::Value;
 
+use super::admit::{Answer, Review};
 use super::announce::{Told, Word};
 use super::cloud::{Outcome, Request};
 use super::record::{
-    BlockRecord, ClassRecord, NamespaceRecord, PoolKind, PoolRecord, ServiceRecord,
+    BlockRecord, CidrRecord, ClassRecord, NamespaceRecord, PoolKind, PoolRecord, ReservationRecord,
+    ServiceRecord,
 };
+use super::repair::Recorded;
+use super::reserve;
 
 /// The time, given by the caller.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug)]
@@ -40,17 +44,23 @@ pub enum Kind {
     NodePortPool,
     /// AllocationBlock.
     Block,
+    /// `networking.k8s.io/v1` ServiceCIDR; none where the API server has no such resource.
+    ServiceCidr,
+    /// `networking.k8s.io/v1` IPAddress, those with our label only; likewise.
+    Reservation,
 }
 
 impl Kind {
     /// All of them.
-    pub const ALL: [Self; 6] = [
+    pub const ALL: [Self; 8] = [
         Self::Service,
         Self::Namespace,
         Self::Class,
         Self::AddressPool,
         Self::NodePortPool,
         Self::Block,
+        Self::ServiceCidr,
+        Self::Reservation,
     ];
 }
 
@@ -77,6 +87,16 @@ pub enum Observed {
     Block(BlockRecord),
     /// A ledger block is gone.
     BlockDeleted(BlockId),
+    /// A ServiceCIDR.
+    ServiceCidr(CidrRecord),
+    /// A ServiceCIDR is gone.
+    ServiceCidrDeleted(Arc<str>),
+    /// The API server's version, major and minor, if it says it; before its ServiceCIDRs.
+    ServerVersion(Option<(u32, u32)>),
+    /// An IPAddress of ours.
+    Reservation(ReservationRecord),
+    /// It is gone.
+    ReservationDeleted(IpAddr),
     /// An object that cannot be parsed: kept as last known, reported, everything else goes on.
     Unreadable {
         /// Its kind.
@@ -103,6 +123,16 @@ pub enum Failure {
     Refused(String),
     /// It may or may not have happened: time-out, connection lost, 429, 5xx.
     Unknown(String),
+}
+
+impl std::fmt::Display for Failure {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match self {
+            Self::Conflict => f.write_str("it has changed meanwhile"),
+            Self::NotFound => f.write_str("there is no such thing"),
+            Self::Refused(why) | Self::Unknown(why) => f.write_str(why),
+        }
+    }
 }
 
 /// Identifies one pass over one Service, so that a late result of an old one is recognised.
@@ -156,10 +186,27 @@ pub enum Input {
         /// Whether it went well.
         result: Result<(), Failure>,
     },
+    /// Result of [`Effect::ListAddresses`].
+    AddressesListed(Result<Recorded, Failure>),
+    /// Result of [`Effect::WriteReservation`].
+    ReservationWritten {
+        /// Of which address.
+        address: IpAddr,
+        /// Whether it went well.
+        result: Result<(), Failure>,
+    },
     /// What became of what a Service wants announced.
     Announced(Told),
     /// What became of an [`Effect::Converge`].
     Converged(Outcome),
+    /// The API server asks before it creates or changes a Service; [`Effect::Answer`] answers.
+    /// Leader or not.
+    Review {
+        /// What.
+        review: Arc<Review>,
+        /// When an answer must have been given (monotonic).
+        deadline: Duration,
+    },
     /// Result of [`Effect::WriteClassStatus`].
     ClassStatusWritten {
         /// Which object.
@@ -229,6 +276,9 @@ pub enum Effect {
         /// Which.
         id: BlockId,
     },
+    /// List every IPAddress object of the cluster, in pages. A plain read: what it says is told only
+    /// when a second one says it again.
+    ListAddresses,
     /// Tell the cloud's provider what is wanted for a Service; the answer is
     /// [`Input::Converged`], again whenever it changes.
     Converge {
@@ -242,6 +292,13 @@ pub enum Effect {
     /// Tell the announcer what is wanted; the answers are [`Input::Announced`], again whenever one
     /// changes.
     Announce(Word),
+    /// Answer a [`Input::Review`].
+    Answer {
+        /// Its id.
+        id: u64,
+        /// What.
+        answer: Answer,
+    },
     /// Create an Event under a name derived from its content; that it exists already is success,
     /// that it fails is logged and counted, nothing waits for it.
     Emit(EventNote),
@@ -253,6 +310,13 @@ pub enum Effect {
         name: Arc<str>,
         /// The merge patch.
         patch: Value,
+    },
+    /// Create an IPAddress of ours or delete one.
+    WriteReservation {
+        /// Of which address.
+        address: IpAddr,
+        /// What.
+        change: reserve::Change,
     },
     /// Merge-patch a class's `/status`; carries the resourceVersion as precondition.
     WriteClassStatus {

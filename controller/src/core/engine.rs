@@ -29,6 +29,7 @@ use super::{
     pools,
     queue::{Queue, Rank},
     record::{LoadBalancerRequest, PoolKind, ServiceRecord, ServiceType},
+    reserve::Reservations,
     settle,
 };
 
@@ -44,8 +45,15 @@ const STATUS_INTERVAL: Duration = Duration::from_secs(1);
 const RESYNC: Duration = Duration::from_secs(600);
 /// A write's echo that has not come by the watch after so long is not waited for any longer.
 const ECHO: Duration = Duration::from_secs(30);
-/// A holder whose Service is not known is asked for after so long: its watch event may be on its way.
+/// A claim of another replica is looked at again after so long, and so is one that could not be
+/// released: its watch event may be on its way.
 const SUSPECT_AFTER: Duration = Duration::from_secs(30);
+/// A claim whose Service is gone, as far as is known without its DELETE, is released no sooner than
+/// this: a request to the API server takes at most so long (its default `--request-timeout`).
+pub const LEAK_GRACE: Duration = Duration::from_secs(60);
+/// Ledger, Services and IPAddress objects are compared so often; what two looks in a row find is told.
+/// Kubernetes' own repair runs every three minutes.
+pub const LOOK_EVERY: Duration = Duration::from_secs(300);
 /// The pool in force where no NodePortPool exists and the control plane leaves nodePorts empty.
 const DEFAULT_NODE_PORTS: &str = "(default)";
 
@@ -60,6 +68,10 @@ pub struct Settings {
     pub aws: bool,
     /// About nodePorts.
     pub node_ports: NodePorts,
+    /// How often ledger, Services and IPAddress objects are compared: [`LOOK_EVERY`] but in tests.
+    pub look_every: Duration,
+    /// Whether free addresses of ClusterIP pools are kept from the API server's own picks.
+    pub reserve_cluster_ips: bool,
 }
 
 /// How nodePorts are dealt with.
@@ -114,6 +126,18 @@ pub struct Counters {
     pub renumbered: u64,
     /// Writes that would have changed nodePorts and were refused by the API server.
     pub renumber_refusals: u64,
+    /// Claims released whose Service was gone without its DELETE having been seen.
+    pub leaks_released: u64,
+    /// nodePorts changed because an older Service had them too; among `renumbered`.
+    pub doubles_renumbered: u64,
+    /// Fields put back that somebody had changed.
+    pub put_back: u64,
+    /// Numbers kept for Services that are being created or changed.
+    pub reserved: u64,
+    /// Of those chosen, that another replica had given away meanwhile.
+    pub reserved_elsewhere: u64,
+    /// Questions of the API server that had no answer in time.
+    pub reviews_late: u64,
 }
 
 mod announced;
@@ -123,7 +147,9 @@ mod figures;
 mod observe;
 mod pass;
 mod ports;
+mod repair;
 mod results;
+mod reviews;
 mod statuses;
 
 use clouds::Cloud;
@@ -173,8 +199,13 @@ pub struct Engine {
     policies: Policies,
     /// What each Service wants announced, and what became of it.
     announced: HashMap<ServiceKey, announced::Entry>,
-    /// Uids that hold numbers and are not the indexed Service of their name.
-    suspects: HashMap<ServiceKey, BTreeSet<Uid>>,
+    /// Uids that hold numbers and are not the indexed Service of their name, and since when.
+    suspects: HashMap<ServiceKey, BTreeMap<Uid, repair::Suspect>>,
+    /// Uids that hold numbers and whose DELETE came while another replica led.
+    departed: HashSet<Uid>,
+    /// Releases under way of what suspects held.
+    leaks: HashMap<Uid, repair::Leak>,
+    looks: repair::Looks,
     /// Claims found in statuses at the start that join a number somebody else holds.
     joins: HashSet<(Number, Uid)>,
     synced: BTreeSet<Kind>,
@@ -193,6 +224,14 @@ pub struct Engine {
     pool_writes: HashSet<(PoolKind, Arc<str>)>,
     class_writes: HashSet<Arc<str>>,
     resync_at: Duration,
+    /// When the next number is not kept for anybody any longer.
+    expiry_at: Option<Duration>,
+    reservations: Reservations,
+    reserve_at: Duration,
+    /// Something has happened since it was looked at.
+    reserve_dirty: bool,
+    /// What the API server asks and has no answer to yet, oldest first.
+    reviews: BTreeMap<u64, reviews::Open>,
     effects: Vec<Effect>,
     counters: Counters,
     outcomes: BTreeMap<Reason, u64>,
@@ -222,6 +261,9 @@ impl Engine {
             policies: Policies::new(),
             announced: HashMap::new(),
             suspects: HashMap::new(),
+            departed: HashSet::new(),
+            leaks: HashMap::new(),
+            looks: repair::Looks::new(settings.look_every),
             joins: HashSet::new(),
             synced: BTreeSet::new(),
             leading: false,
@@ -235,6 +277,11 @@ impl Engine {
             pool_writes: HashSet::new(),
             class_writes: HashSet::new(),
             resync_at: RESYNC,
+            expiry_at: None,
+            reservations: Reservations::new(settings.reserve_cluster_ips, settings.seed),
+            reserve_at: Duration::ZERO,
+            reserve_dirty: true,
+            reviews: BTreeMap::new(),
             effects: Vec::new(),
             counters: Counters::default(),
             outcomes: BTreeMap::new(),
@@ -271,17 +318,22 @@ impl Engine {
         self.passes.is_empty()
             && !self.queue.has_ready()
             && !self.statuses_dirty
+            && self.reviews.is_empty()
             && !self.line.stands()
             && !self.pace.is_waited_for()
             && !self.clouds.values().any(Cloud::is_open)
+            && !(self.reserves() && (self.reserve_dirty || self.reservations.is_working()))
     }
 
     /// Takes what happened.
     pub fn handle(&mut self, input: Input, now: Now) {
+        self.reserve_dirty = true;
         match input {
             Input::Observed(observed) => self.observe(observed, now),
             Input::Leading(leading) => self.lead(leading),
             Input::Converged(outcome) => self.converged(outcome),
+            Input::AddressesListed(result) => self.addresses_listed(result),
+            Input::Review { review, deadline } => self.asked(review, deadline),
             Input::Announced(told) => self.told_of_announcing(told),
             Input::ServiceWritten { pass, key, result } => {
                 self.service_written(pass, &key, result, now)
@@ -304,6 +356,9 @@ impl Engine {
                     self.statuses_dirty = true;
                 }
             }
+            Input::ReservationWritten { address, result } => {
+                self.reservations.written(address, result, now.mono);
+            }
             Input::ClassStatusWritten { name, result } => {
                 if result.is_err() {
                     self.class_writes.remove(&name);
@@ -315,16 +370,21 @@ impl Engine {
 
     /// Says what to do now.
     pub fn poll(&mut self, now: Now) -> Vec<Effect> {
-        if !self.leading || !self.synced() {
+        if !self.synced() {
             self.effects.clear();
+            self.forget_late(now);
             return Vec::new();
         }
+        if !self.leading {
+            return self.follow(now);
+        }
         if !self.begun {
-            self.begin();
+            self.begin(now);
         }
         if self.pools_changed {
             self.set_pools();
         }
+        self.look_if_due(now);
         if now.mono >= self.resync_at {
             self.resync_at = now.mono + RESYNC;
             self.push_all();
@@ -345,6 +405,7 @@ impl Engine {
             if self.pools_changed {
                 self.set_pools();
             }
+            self.attend(now);
             self.ledger.gather(self.writes_ahead());
             let (effects, changes) = self.ledger.poll(now);
             self.effects.extend(effects);
@@ -362,6 +423,11 @@ impl Engine {
                 now: now.wall,
             });
         }
+        self.expiry_at = self.allocator.next_expiry(now.wall).map(|until| {
+            let left = u64::try_from(until.saturating_sub(now.wall)).unwrap_or_default();
+            now.mono.saturating_add(Duration::from_secs(left))
+        });
+        self.reserve(now);
         self.statuses_dirty |= self.figures_differ();
         self.statuses(now);
         std::mem::take(&mut self.effects)
@@ -375,8 +441,10 @@ impl Engine {
 
     /// When [`Self::poll`] has something to do that no input will announce.
     pub fn next_deadline(&self, now: Duration) -> Option<Duration> {
+        let late = self.next_late();
         if !self.leading || !self.synced() {
-            return None;
+            let ledger = self.ledger.next_due(now).filter(|_| self.synced());
+            return [late, ledger].into_iter().flatten().min();
         }
         if !self.begun || (self.queue.has_ready() && self.passes.len() < MAX_PASSES) {
             return Some(now);
@@ -384,10 +452,14 @@ impl Engine {
         let statuses = self.statuses_dirty.then_some(self.statuses_at);
         [
             Some(self.resync_at),
+            self.expiry_at,
+            Some(self.looks.at),
             self.queue.next_due(),
             self.ledger.next_due(now),
             self.pace.next_due(),
+            self.reserve_due(),
             statuses,
+            late,
         ]
         .into_iter()
         .flatten()

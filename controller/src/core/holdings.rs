@@ -7,6 +7,8 @@ use std::collections::BTreeSet;
 use model::{Number, Port, Protocol, ServiceKey, Uid, Use};
 use serde::Serialize;
 
+use super::repair::Finding;
+
 mod fill;
 mod free;
 mod given;
@@ -18,6 +20,7 @@ mod text;
 pub use fill::{Fill, PoolCondition};
 pub use free::{Free, Suggestion};
 pub use given::Given;
+pub(super) use state::{Said, ledgers};
 pub(in crate::core) use text::table;
 
 /// What a Service has a number for.
@@ -49,7 +52,7 @@ impl Kind {
         }
     }
 
-    const fn of(usage: Use) -> Self {
+    pub(super) const fn of(usage: Use) -> Self {
         match usage {
             Use::NodePort => Self::NodePort,
             Use::HealthCheckNodePort => Self::HealthCheckNodePort,
@@ -68,7 +71,7 @@ impl Kind {
         }
     }
 
-    const fn group(self) -> Group {
+    pub(super) const fn group(self) -> Group {
         match self {
             Self::NodePort | Self::HealthCheckNodePort => Group::NodePort,
             Self::ClusterIp => Group::ClusterIp,
@@ -178,6 +181,8 @@ pub struct Report {
     pub answer: Option<String>,
     /// Ports before addresses, by number.
     pub numbers: Vec<Holding>,
+    /// What repair finds, whether or not it can mend it.
+    pub findings: Vec<Finding>,
     /// By kind and name.
     pub pools: Vec<Fill>,
     /// What could not be read, so that something may be missing above.
@@ -197,18 +202,19 @@ pub struct Filter {
 
 /// A number that a Service shows.
 #[derive(Clone, PartialEq, Debug)]
-struct Shown {
-    number: Number,
-    kind: Kind,
+pub(super) struct Shown {
+    pub(super) number: Number,
+    pub(super) kind: Kind,
     protocols: BTreeSet<Protocol>,
     ports: BTreeSet<Port>,
 }
 
 /// A Service, reduced to its numbers.
 #[derive(Clone, PartialEq, Debug)]
-struct Owner {
-    key: ServiceKey,
-    uid: Uid,
+pub(super) struct Owner {
+    pub(super) key: ServiceKey,
+    pub(super) uid: Uid,
+    pub(super) created: i64,
     shown: Vec<Shown>,
 }
 

@@ -10,8 +10,9 @@ use model::{Labels, Number, Reason, ServiceKey, Uid};
 
 use super::{
     effect::Kind,
-    record::{ClassRecord, NamespaceRecord, PoolKind, PoolRecord, ServiceRecord},
-    shown::ShownPorts,
+    record::{CidrRecord, ClassRecord, NamespaceRecord, PoolKind, PoolRecord, ServiceRecord},
+    service_cidrs::ServiceCidrs,
+    shown::{ShownAddresses, ShownPorts},
 };
 
 /// What a waiting Service waits for.
@@ -43,6 +44,7 @@ pub struct Index {
     classes: BTreeMap<Arc<str>, ClassRecord>,
     /// By resource and `metadata.name`.
     pools: BTreeMap<(PoolKind, Arc<str>), PoolRecord>,
+    service_cidrs: ServiceCidrs,
     /// Waiting Services and what for.
     waits: HashMap<ServiceKey, (Reason, Waits)>,
     /// The reverse of `waits`.
@@ -55,6 +57,8 @@ pub struct Index {
     relisting: BTreeMap<Kind, HashSet<String>>,
     /// Derived from `services`.
     shown_ports: ShownPorts,
+    /// Derived from `services`.
+    shown_addresses: ShownAddresses,
     no_labels: Arc<Labels>,
 }
 
@@ -63,7 +67,7 @@ pub struct Index {
 pub struct Vanished {
     /// Services that are not there any more, as far as a list can tell.
     pub services: Vec<ServiceKey>,
-    /// Whether a namespace, class or pool vanished.
+    /// Whether a namespace, class, pool or ServiceCIDR vanished.
     pub others: bool,
 }
 
@@ -86,14 +90,21 @@ impl Index {
             .insert(record.key.clone(), Arc::clone(&record));
         if let Some(old) = &old {
             self.shown_ports.remove(old);
+            self.shown_addresses.remove(old);
         }
         self.shown_ports.add(&record);
+        self.shown_addresses.add(&record);
         old
     }
 
     /// Which Services show which port of the nodes.
     pub fn shown_ports(&self) -> &ShownPorts {
         &self.shown_ports
+    }
+
+    /// Which cluster IPs some Service shows.
+    pub fn shown_addresses(&self) -> &ShownAddresses {
+        &self.shown_addresses
     }
 
     /// Forgets a Service if it is still of that uid.
@@ -104,7 +115,13 @@ impl Index {
         self.set_waits(key, None);
         let old = self.services.remove(key)?;
         self.shown_ports.remove(&old);
+        self.shown_addresses.remove(&old);
         Some(old)
+    }
+
+    /// Whether a namespace has been seen.
+    pub fn knows_namespace(&self, namespace: &str) -> bool {
+        self.namespaces.contains_key(namespace)
     }
 
     /// Labels of a namespace; none when it is not known.
@@ -176,6 +193,22 @@ impl Index {
         self.pools.values()
     }
 
+    /// Keeps a ServiceCIDR; true when it changed.
+    pub fn set_service_cidr(&mut self, record: CidrRecord) -> bool {
+        self.seen(Kind::ServiceCidr, || record.name.to_string());
+        self.service_cidrs.set(record)
+    }
+
+    /// Forgets a ServiceCIDR.
+    pub fn remove_service_cidr(&mut self, name: &str) -> bool {
+        self.service_cidrs.remove(name)
+    }
+
+    /// From where the API server gives clusterIPs.
+    pub fn service_cidrs(&self) -> &ServiceCidrs {
+        &self.service_cidrs
+    }
+
     /// The class that takes a Service, and `Gone` when none does. Of two classes with one name the
     /// older has it, likewise of two defaults.
     pub fn class_of(&self, record: &ServiceRecord) -> ClassMatch<'_> {
@@ -212,6 +245,7 @@ impl Index {
                     self.set_waits(key, None);
                     if let Some(old) = self.services.remove(key) {
                         self.shown_ports.remove(&old);
+                        self.shown_addresses.remove(&old);
                     }
                 }
             }
@@ -236,7 +270,10 @@ impl Index {
                     .retain(|(kind, name), _| *kind != mine || seen.contains(&**name));
                 vanished.others = self.pools.len() != before;
             }
-            Kind::Block => {}
+            Kind::ServiceCidr => {
+                vanished.others = self.service_cidrs.retain(|name| seen.contains(name));
+            }
+            Kind::Block | Kind::Reservation => {}
         }
         vanished
     }

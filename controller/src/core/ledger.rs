@@ -18,8 +18,10 @@ use super::{
 };
 
 mod content;
+mod gather;
 
-use content::{apply, difference};
+use content::{apply, difference, is_there};
+use gather::{Arrivals, Gathering};
 
 /// Block writes per second under load; with [`BURST`] this keeps ledger writes below a tenth of the
 /// Services that an API server can take (about 250 creations per second on two cores).
@@ -40,6 +42,21 @@ pub enum Op {
         holder: Holder,
         /// Join whoever holds it already, whatever the terms: both show it (adoption only).
         join: bool,
+        /// The Service shows it: it is the one whose name was not known when the number was kept.
+        shown: bool,
+    },
+    /// Keep a number for whoever is being created or changed under this name.
+    Reserve {
+        /// Which number.
+        number: Number,
+        /// For whom.
+        owner: ServiceKey,
+        /// Until when (Unix seconds).
+        until: i64,
+        /// At least until then, if it is kept already.
+        at_least: i64,
+        /// And now.
+        now: i64,
     },
     /// Remove a holder.
     Release {
@@ -68,8 +85,17 @@ impl Op {
     pub const fn number(&self) -> Number {
         match self {
             Self::Claim { number, .. }
+            | Self::Reserve { number, .. }
             | Self::Release { number, .. }
             | Self::Forget { number, .. } => *number,
+        }
+    }
+
+    /// Whether somebody outside waits for it.
+    const fn is_urgent(&self) -> bool {
+        match self {
+            Self::Reserve { .. } => true,
+            Self::Claim { .. } | Self::Release { .. } | Self::Forget { .. } => false,
         }
     }
 }
@@ -119,6 +145,8 @@ struct Block {
     claims: Claims,
     damaged: Option<Rejection>,
     pending: Vec<Op>,
+    /// How those of them that somebody waits for come.
+    gathering: Gathering,
     flight: Option<Flight>,
     /// The newest thing the watch said while an update was in flight.
     overheard: Option<BlockRecord>,
@@ -126,8 +154,51 @@ struct Block {
     uncertain: bool,
     /// A read is under way.
     reading: bool,
+    /// Which of all requests its last one is, and which the last one was that told what it contains.
+    asked: u64,
+    told: u64,
     /// Do nothing before that.
     not_before: Duration,
+}
+
+impl Block {
+    /// Whether a retention of the number is on its way to its end: it is noticed again and again.
+    fn is_forgetting(&self, number: Number) -> bool {
+        let mut ops = self.under_way();
+        ops.any(|op| matches!(op, Op::Forget { number: other, .. } if *other == number))
+    }
+
+    /// Operations that have not ended.
+    fn under_way(&self) -> impl Iterator<Item = &Op> {
+        let flying = self.flight.iter().flat_map(|flight| &flight.ops);
+        self.pending.iter().chain(flying)
+    }
+
+    /// Ends what needs no write, because the number is kept and nothing else is about to be done to it.
+    fn kept_already(&mut self) -> Vec<Change> {
+        if !self.pending.iter().any(Op::is_urgent) {
+            return Vec::new();
+        }
+        let numbers: Vec<Number> = self.pending.iter().map(Op::number).collect();
+        let is_kept = |op: &mut Op| {
+            let alone = || {
+                numbers
+                    .iter()
+                    .filter(|number| **number == op.number())
+                    .count()
+                    == 1
+            };
+            op.is_urgent() && is_there(op, &self.claims) && alone()
+        };
+        let kept = self.pending.extract_if(.., is_kept);
+        kept.map(|op| Change::Ended(op, Fate::Committed)).collect()
+    }
+
+    /// When what somebody waits for is to be written; `None`: nobody waits.
+    fn urgent(&self, many: bool, now: Duration) -> Option<Duration> {
+        let waiting = self.pending.iter().filter(|op| op.is_urgent()).count();
+        (waiting > 0).then(|| self.gathering.due(waiting, many, now))
+    }
 }
 
 /// The ledger as this process knows it.
@@ -141,6 +212,10 @@ pub struct Ledger {
     refilled: Duration,
     /// Nobody waits for a commit: what is pending gathers.
     gathering: bool,
+    /// Reservations as they come.
+    arrivals: Arrivals,
+    /// Requests so far.
+    requests: u64,
     /// Block writes asked for.
     pub writes: u64,
     /// Of these, refused because the block had changed.
@@ -166,6 +241,8 @@ impl Ledger {
             tokens: BURST,
             refilled: Duration::ZERO,
             gathering: false,
+            arrivals: Arrivals::default(),
+            requests: 0,
             writes: 0,
             conflicts: 0,
         }
@@ -179,6 +256,41 @@ impl Ledger {
                 .find(|holder| holder.uid == *uid && holder.usage == usage),
             Claim::Retained { .. } => None,
         }
+    }
+
+    /// Whom a number is kept for and until when, as committed.
+    pub fn retained(&self, number: Number) -> Option<(&ServiceKey, i64)> {
+        match self.blocks.get(&BlockId::of(number))?.claims.get(&number)? {
+            Claim::Retained { owner, until } => Some((owner, *until)),
+            Claim::Held(_) => None,
+        }
+    }
+
+    /// Numbers on their way into the ledger for whom they were chosen.
+    pub fn reserving(&self) -> BTreeSet<Number> {
+        let blocks = self.busy.iter().filter_map(|id| self.blocks.get(id));
+        blocks
+            .flat_map(Block::under_way)
+            .filter(|op| op.is_urgent())
+            .map(Op::number)
+            .collect()
+    }
+
+    /// How many requests there have been.
+    pub const fn requests(&self) -> u64 {
+        self.requests
+    }
+
+    /// Whether the API server itself has told what this block contains since there were so many
+    /// requests; if not, it is asked.
+    pub fn verify(&mut self, id: BlockId, since: u64) -> bool {
+        let block = self.blocks.entry(id).or_default();
+        let waits = block.reading || block.flight.is_some();
+        if block.told <= since && !(waits && block.asked > since) {
+            block.uncertain = true;
+            self.busy.insert(id);
+        }
+        block.told > since
     }
 
     /// Why the block of this number cannot be read, if so.
@@ -216,10 +328,21 @@ impl Ledger {
             .collect()
     }
 
-    /// Takes an operation; it ends later with [`Change::Ended`].
+    /// Takes an operation; it ends later with [`Change::Ended`] (of two that forget the same, one does).
     pub fn submit(&mut self, op: Op) {
         let id = BlockId::of(op.number());
-        self.blocks.entry(id).or_default().pending.push(op);
+        let block = self.blocks.entry(id).or_default();
+        if let Op::Forget { number, .. } = op
+            && block.is_forgetting(number)
+        {
+            return;
+        }
+        match op.is_urgent() {
+            true if is_there(&op, &block.claims) => {}
+            true => block.gathering.arrived(),
+            false => block.gathering.other_arrived(),
+        }
+        block.pending.push(op);
         self.busy.insert(id);
     }
 
@@ -277,6 +400,13 @@ impl Ledger {
         let elapsed = now.mono.saturating_sub(self.refilled).as_secs_f64();
         self.tokens = (self.tokens + elapsed * WRITES_PER_SECOND).min(BURST);
         self.refilled = self.refilled.max(now.mono);
+        for id in &self.busy {
+            if let Some(block) = self.blocks.get_mut(id) {
+                self.arrivals
+                    .count(block.gathering.count(now.mono), now.mono);
+            }
+        }
+        let many = self.arrivals.are_many(now.mono);
         for id in self.busy.clone() {
             let Some(block) = self.blocks.get_mut(&id) else {
                 continue;
@@ -294,6 +424,8 @@ impl Ledger {
             }
             if block.uncertain {
                 block.reading = true;
+                self.requests += 1;
+                block.asked = self.requests;
                 effects.push(Effect::ReadBlock { id });
                 continue;
             }
@@ -301,15 +433,26 @@ impl Ledger {
                 self.busy.remove(&id);
                 continue;
             }
-            if self.gathering || self.tokens < 1.0 {
+            changes.extend(block.kept_already());
+            let waits = match block.urgent(many, now.mono) {
+                Some(due) => due > now.mono,
+                None if self.gathering || self.tokens < 1.0 => true,
+                None => block.gathering.unhurried(now.mono) > now.mono,
+            };
+            if waits {
                 continue;
             }
+            block.gathering.begun(now.mono);
             let mut claims = block.claims.clone();
             let mut kept = Vec::new();
             for op in block.pending.drain(..) {
                 if apply(&op, &mut claims) {
                     kept.push(op);
                 } else {
+                    if op.is_urgent() {
+                        // Another number is chosen at once, and has waited already.
+                        block.gathering.again();
+                    }
                     changes.push(Change::Ended(op, Fate::Lost));
                 }
             }
@@ -322,8 +465,10 @@ impl Ledger {
                 self.busy.remove(&id);
                 continue;
             }
-            self.tokens -= 1.0;
+            self.tokens = (self.tokens - 1.0).max(0.0);
             self.writes += 1;
+            self.requests += 1;
+            block.asked = self.requests;
             let sequence = block.sequence.saturating_add(1);
             effects.push(Effect::WriteBlock {
                 id,
@@ -341,18 +486,23 @@ impl Ledger {
 
     /// When [`Self::poll`] has something to do that no input will announce.
     pub fn next_due(&self, now: Duration) -> Option<Duration> {
+        let many = self.arrivals.are_many(now);
         self.busy
             .iter()
             .filter_map(|id| self.blocks.get(id))
             .filter(|block| block.flight.is_none() && !block.reading)
-            .filter(|block| !self.gathering || block.uncertain || block.damaged.is_some())
-            .map(|block| {
-                let token = if block.uncertain || self.tokens >= 1.0 {
-                    now
-                } else {
-                    self.refilled + Duration::from_secs_f64((1.0 - self.tokens) / WRITES_PER_SECOND)
+            .filter_map(|block| {
+                let due = match block.urgent(many, now) {
+                    _ if block.uncertain || block.damaged.is_some() => now,
+                    Some(due) => due,
+                    None if self.gathering => return None,
+                    None if self.tokens >= 1.0 => block.gathering.unhurried(now),
+                    None => {
+                        let lacks = (1.0 - self.tokens) / WRITES_PER_SECOND;
+                        self.refilled + Duration::from_secs_f64(lacks)
+                    }
                 };
-                block.not_before.max(token)
+                Some(block.not_before.max(due))
             })
             .min()
     }
@@ -369,10 +519,12 @@ impl Ledger {
             return changes;
         };
         let Some(flight) = block.flight.take() else {
-            return changes; // abandoned meanwhile; the block is marked uncertain
+            return changes;
         };
+        block.gathering.ended(now);
         match result {
             Ok(version) => {
+                block.told = block.asked;
                 difference(&block.claims, &flight.claims, &mut changes);
                 block.claims = flight.claims;
                 block.version = Some(version);
@@ -402,6 +554,7 @@ impl Ledger {
                 let mut ops = flight.ops;
                 ops.append(&mut block.pending);
                 block.pending = ops;
+                block.gathering.again();
                 block.uncertain = true;
                 self.busy.insert(id);
             }
@@ -422,6 +575,9 @@ impl Ledger {
         };
         block.reading = false;
         let overheard = block.overheard.take();
+        if result.is_ok() {
+            block.told = block.asked;
+        }
         match result {
             Ok(Some(record)) => {
                 block.uncertain = false;
@@ -444,20 +600,14 @@ impl Ledger {
         changes
     }
 
-    /// We no longer lead: drops what is not committed and returns it; what was in flight may have
-    /// happened, so those blocks are read before they are written again.
+    /// We no longer lead, or do again: drops what is not committed and returns it. What is in flight
+    /// stays so until its reply comes, which says what the block contains; asked for again before
+    /// that, it would be taken for the reply to another.
     pub fn abandon(&mut self) -> Vec<Op> {
         let mut dropped = Vec::new();
-        for (id, block) in &mut self.blocks {
-            if let Some(flight) = block.flight.take() {
-                dropped.extend(flight.ops);
-                block.uncertain = true;
-                self.busy.insert(*id);
-            }
-            if block.reading {
-                block.reading = false;
-                block.uncertain = true;
-                self.busy.insert(*id);
+        for block in self.blocks.values_mut() {
+            if let Some(flight) = &mut block.flight {
+                dropped.append(&mut flight.ops);
             }
             dropped.append(&mut block.pending);
         }
@@ -474,7 +624,11 @@ fn adopt(block: &mut Block, record: BlockRecord, changes: &mut Vec<Change>) {
             if block.damaged.take().is_some() {
                 changes.push(Change::Mended(record.id));
             }
+            let known = changes.len();
             difference(&block.claims, &claims, changes);
+            let reserved = |change: &&Change| matches!(change, Change::Retained(..));
+            let reserved = changes.iter().skip(known).filter(reserved).count();
+            block.gathering.arrived_elsewhere(reserved);
             block.claims = claims;
         }
         Err(rejection) => {

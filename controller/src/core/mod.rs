@@ -1,14 +1,18 @@
 //! Everything that decides, as pure code: values in, values out, time as an argument.
 
+pub mod admit;
 pub mod annotations;
 pub mod announce;
 pub mod audit;
+pub mod certificates;
 pub mod cloud;
 pub mod decide;
 pub mod effect;
 pub mod engine;
 pub mod failing;
+pub mod hash;
 pub mod holdings;
+pub mod hook;
 pub mod index;
 pub mod keys;
 pub mod lease;
@@ -22,7 +26,10 @@ pub mod pools;
 pub mod queue;
 pub mod record;
 pub mod refusal;
+pub mod repair;
+pub mod reserve;
 pub mod residents;
+pub mod service_cidrs;
 pub mod settle;
 pub mod shown;
 pub mod translate;

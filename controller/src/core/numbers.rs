@@ -48,12 +48,12 @@ pub struct NumbersFound {
     pub health_check_node_port: Option<u16>,
 }
 
-/// The families a Service is to have by Kubernetes' rules. `cluster` is what the ClusterIP pools
-/// offer, primary first.
+/// The families a Service is to have by Kubernetes' rules. `cluster` is what the cluster offers,
+/// primary first.
 ///
-/// A Service that is complete and consistent comes out as it is, whatever `cluster` is; so a stock
-/// control plane, which completes every Service itself, is never contradicted. Known only by the
-/// present object, three cases differ from kube-apiserver:
+/// Asked of a Service that is being created, or whose addresses the control plane leaves to us; one
+/// that a stock API server has completed is not judged again. Known only by the present object, three
+/// cases differ from kube-apiserver:
 ///
 /// * PreferDualStack with one address on a dual-stack cluster is always completed: it looks the
 ///   same whether the policy was just changed (there: completed) or the cluster became dual-stack
@@ -324,9 +324,26 @@ pub fn asked(record: &ServiceRecord, port: &ServicePort) -> Option<u16> {
         .map(|(_, number)| *number)
 }
 
-/// The JSON patch (RFC 6902) that writes what was found, or `None` when the Service has it all.
-/// `add` also replaces; a `replace` would fail, as the API leaves empty fields out.
+/// The JSON patch (RFC 6902) that writes what was found, on this version of the Service only, or
+/// `None` when the Service has it all.
 pub fn spec_patch(record: &ServiceRecord, found: &NumbersFound) -> Option<Value> {
+    let changes = spec_changes(record, found);
+    if changes.is_empty() {
+        return None;
+    }
+    let precondition = json!({
+        "op": "replace",
+        "path": "/metadata/resourceVersion",
+        "value": &*record.version,
+    });
+    Some(Value::Array(
+        std::iter::once(precondition).chain(changes).collect(),
+    ))
+}
+
+/// Its operations without the precondition. `add` also replaces; a `replace` would fail, as the API
+/// leaves empty fields out.
+pub fn spec_changes(record: &ServiceRecord, found: &NumbersFound) -> Vec<Value> {
     let mut changes: Vec<(String, Value)> = Vec::new();
     let mut change = |field: String, value: Value| changes.push((field, value));
     if let Some(first) = found.cluster_ips.first() {
@@ -360,18 +377,10 @@ pub fn spec_patch(record: &ServiceRecord, found: &NumbersFound) -> Option<Value>
     {
         change("healthCheckNodePort".to_owned(), json!(number));
     }
-    if changes.is_empty() {
-        return None;
-    }
-    let precondition = json!({
-        "op": "replace",
-        "path": "/metadata/resourceVersion",
-        "value": &*record.version,
-    });
-    let changes = changes.into_iter().map(
-        |(field, value)| json!({"op": "add", "path": format!("/spec/{field}"), "value": value}),
-    );
-    Some(Value::Array(
-        std::iter::once(precondition).chain(changes).collect(),
-    ))
+    changes
+        .into_iter()
+        .map(
+            |(field, value)| json!({"op": "add", "path": format!("/spec/{field}"), "value": value}),
+        )
+        .collect()
 }

@@ -6,7 +6,7 @@ use allocator::{
 };
 use crds::Counts;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Condition;
-use model::{Reason, Use};
+use model::{Number, Reason, Space, Use};
 use serde_json::{Value, json};
 
 use super::{
@@ -14,8 +14,21 @@ use super::{
     ledger::Ledger,
     pace::ServerRange,
     record::{ClassRecord, PoolKind, PoolRecord, PoolStatus, Provider},
+    reserve::{self, Ability},
+    service_cidrs::ServiceCidrs,
     settle,
 };
+
+/// What is known of the allocators that the API server has itself.
+#[derive(Clone, Copy, Debug)]
+pub struct Server<'a> {
+    /// The range of its nodePorts, where it bounds ours.
+    pub ports: Option<ServerRange>,
+    /// From where it gives clusterIPs, where it does.
+    pub cidrs: Option<&'a ServiceCidrs>,
+    /// Whether what it could pick is kept from it.
+    pub reservations: Ability,
+}
 
 /// Whether the pool hands out numbers.
 const READY: &str = "Ready";
@@ -49,7 +62,7 @@ pub fn status(
     record: &PoolRecord,
     allocator: &Allocator,
     ledger: &Ledger,
-    range: Option<ServerRange>,
+    server: Server<'_>,
     now: i64,
 ) -> PoolStatus {
     let mut status = PoolStatus {
@@ -88,7 +101,7 @@ pub fn status(
                     Reason::PoolUnavailable,
                     "spec.disabled: what it gave stays, nothing new is given".to_owned(),
                 )),
-                (None, None) => say.push(hands_out(pool, range)),
+                (None, None) => say.push(hands_out(pool, server)),
             }
             if let Some(older) = older {
                 say.push((
@@ -116,14 +129,15 @@ pub fn status(
 }
 
 /// `30000-30009, 30020`, the first few of them.
-fn ranges(set: &RangeSet) -> String {
+fn ranges(space: Space, set: &RangeSet) -> String {
+    let text = |value: u128| Number { space, value }.to_string();
     let listed = set
         .ranges()
         .iter()
         .take(4)
         .map(|(first, last)| match first == last {
-            true => first.to_string(),
-            false => format!("{first}-{last}"),
+            true => text(*first),
+            false => format!("{}-{}", text(*first), text(*last)),
         });
     let listed: Vec<String> = listed.collect();
     match set.ranges().len() > listed.len() {
@@ -132,13 +146,68 @@ fn ranges(set: &RangeSet) -> String {
     }
 }
 
-/// That it hands out numbers, and which of its ports the API server does not take or gives away
-/// itself.
-fn hands_out(pool: &Pool, range: Option<ServerRange>) -> (&'static str, bool, Reason, String) {
+/// That it hands out numbers, and which of them the API server does not take or gives away itself.
+fn hands_out(pool: &Pool, server: Server<'_>) -> (&'static str, bool, Reason, String) {
     let message = "hands out numbers".to_owned();
-    let Some(range) = range.filter(|_| pool.serves(Use::NodePort)) else {
-        return (READY, true, Reason::Ready, message);
-    };
+    match (server.ports, server.cidrs) {
+        (Some(range), _) if pool.serves(Use::NodePort) => hands_out_ports(pool, range, message),
+        (_, Some(cidrs)) if pool.serves(Use::ClusterIp) => {
+            hands_out_cluster_ips(pool, cidrs, server.reservations, message)
+        }
+        _ => (READY, true, Reason::Ready, message),
+    }
+}
+
+/// What lies outside every ServiceCIDR, and what the API server may pick itself.
+fn hands_out_cluster_ips(
+    pool: &Pool,
+    cidrs: &ServiceCidrs,
+    reservations: Ability,
+    mut message: String,
+) -> (&'static str, bool, Reason, String) {
+    let (mut any, mut beyond, mut picked) = (false, Vec::new(), Vec::new());
+    let mut too_many = false;
+    for space in [Space::V4, Space::V6] {
+        let mine = pool.ranges(space).subtract(pool.reserved(space));
+        let outside = mine.subtract(&cidrs.usable(space));
+        let inside = mine.subtract(&outside);
+        let fixed = inside.subtract(&cidrs.dynamic(space));
+        let dynamic = inside.subtract(&fixed);
+        any |= !inside.is_empty();
+        beyond.extend((!outside.is_empty()).then(|| ranges(space, &outside)));
+        too_many |= dynamic.len() > reserve::MOST as u128;
+        picked.extend((!dynamic.is_empty()).then(|| ranges(space, &dynamic)));
+    }
+    let server = format!("every ServiceCIDR ({})", cidrs.words());
+    if !any {
+        let message = format!("all of its addresses lie outside {server}: nothing is given");
+        return (READY, false, Reason::ClusterIPOutOfRange, message);
+    }
+    if !beyond.is_empty() {
+        message += &format!(", but not {}: outside {server}", beyond.join(", "));
+    }
+    if !picked.is_empty() {
+        let but = match (reservations, too_many) {
+            (Ability::Kept, false) => "but what is free there is reserved",
+            (Ability::Kept, true) => {
+                "but the first 1024 of a family are reserved while they are free"
+            }
+            (Ability::Off, _) => "and nothing is reserved (--reserve-cluster-ips is false)",
+            (Ability::TooOld, _) => "and only Kubernetes 1.34 and later lets addresses be reserved",
+        };
+        message += &format!(
+            "; outside the static band, at {}, the API server, too, gives addresses to Services that ask for none, {but}",
+            picked.join(", ")
+        );
+    }
+    (READY, true, Reason::Ready, message)
+}
+
+fn hands_out_ports(
+    pool: &Pool,
+    range: ServerRange,
+    message: String,
+) -> (&'static str, bool, Reason, String) {
     let set = |first, last| RangeSet::new([(first, last)]);
     let (first, last) = (u128::from(range.first), u128::from(range.last));
     let mine = pool.ports.subtract(&pool.excluded_ports);
@@ -154,7 +223,10 @@ fn hands_out(pool: &Pool, range: Option<ServerRange>) -> (&'static str, bool, Re
         return (READY, false, Reason::NodePortOutOfRange, message);
     }
     if !beyond.is_empty() {
-        let message = format!("{message}, but not {}: outside {server}", ranges(&beyond));
+        let message = format!(
+            "{message}, but not {}: outside {server}",
+            ranges(Space::Port, &beyond)
+        );
         return (READY, true, Reason::Ready, message);
     }
     let dynamic = match Band::of_ports(first, last).free {

@@ -7,6 +7,7 @@ use allocator::{
     Sharing,
     block::{BlockId, Claims},
 };
+use ipnet::IpNet;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Condition;
 pub use model::Rejection;
 use model::{Family, Labels, Number, Port, ServiceKey, TrafficPolicy, Uid};
@@ -236,6 +237,32 @@ pub struct NamespaceRecord {
     pub name: Arc<str>,
     /// `metadata.labels`.
     pub labels: Arc<Labels>,
+}
+
+/// A ServiceCIDR, reduced.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct CidrRecord {
+    /// `metadata.name`.
+    pub name: Arc<str>,
+    /// `spec.cidrs`.
+    pub cidrs: Vec<IpNet>,
+    /// Whether the API server gives from it: it is not being deleted, and its condition Ready is
+    /// not False.
+    pub ready: bool,
+}
+
+/// An IPAddress with our label, reduced.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct ReservationRecord {
+    /// Its name.
+    pub address: IpAddr,
+    /// `metadata.uid`.
+    pub uid: Uid,
+    /// `metadata.resourceVersion`.
+    pub version: Arc<str>,
+    /// The AddressPool that it is made for, by `spec.parentRef` and the owner reference; `None` when
+    /// it names none.
+    pub pool: Option<(Arc<str>, Uid)>,
 }
 
 impl ServiceRecord {

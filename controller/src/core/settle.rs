@@ -67,11 +67,13 @@ impl Settled {
 
 mod announced;
 mod cloud;
+mod example;
 mod node_ports;
 
 pub use node_ports::NODE_PORTS_ALLOCATED;
 
 pub use announced::{Announced, says};
+use example::but_example;
 
 /// One condition to be.
 struct Say {
@@ -350,11 +352,16 @@ fn conditions(record: &ServiceRecord, say: &[Say], now: i64) -> Vec<Condition> {
             .iter()
             .find(|old| old.type_ == say.type_ && old.status == status)
             .map_or_else(|| time(now), |old| old.last_transition_time.clone());
+        let said = record.conditions.iter().find(|old| {
+            old.type_ == say.type_
+                && old.reason == say.reason.as_str()
+                && but_example(&old.message) == but_example(&say.message)
+        });
         conditions.push(Condition {
             type_: say.type_.to_owned(),
             status: status.to_owned(),
             reason: say.reason.as_str().to_owned(),
-            message: say.message.clone(),
+            message: said.map_or(&say.message, |old| &old.message).clone(),
             last_transition_time: since,
             observed_generation: None,
         });

@@ -1,9 +1,10 @@
-//! Which Services show which port of the nodes, whoever gave it. Kept as Services come and go;
-//! decides nothing.
+//! Which Services show which port of the nodes, and which cluster IPs any shows, whoever gave them.
+//! Kept as Services come and go; decides nothing.
 
 use std::collections::{BTreeMap, HashMap};
 
-use model::ServiceKey;
+use allocator::PassOver;
+use model::{Number, ServiceKey};
 
 use super::record::{ServiceRecord, ServiceType};
 
@@ -59,6 +60,11 @@ impl ShownPorts {
         }
     }
 
+    /// The Services that show the port.
+    pub fn all(&self, port: u16) -> impl Iterator<Item = &ServiceKey> {
+        self.by_port.get(&port).into_iter().flat_map(BTreeMap::keys)
+    }
+
     /// Some other Service that shows the port: the first by name.
     pub fn other(&self, port: u16, than: &ServiceKey) -> Option<&ServiceKey> {
         self.by_port.get(&port)?.keys().find(|key| *key != than)
@@ -85,5 +91,40 @@ impl ShownPorts {
         twins.sort_unstable();
         twins.dedup();
         twins
+    }
+}
+
+/// How many Services show a cluster IP: by whom is not kept, since nobody asks and there is one at least
+/// for each Service.
+#[derive(Debug, Default)]
+pub struct ShownAddresses {
+    by_address: HashMap<Number, u32>,
+}
+
+impl ShownAddresses {
+    /// A Service is there, in this state.
+    pub fn add(&mut self, record: &ServiceRecord) {
+        for address in &record.cluster_ips {
+            *self.by_address.entry((*address).into()).or_default() += 1;
+        }
+    }
+
+    /// It is not, any more, in the state that was added.
+    pub fn remove(&mut self, record: &ServiceRecord) {
+        for address in &record.cluster_ips {
+            let number = Number::from(*address);
+            if let Some(count) = self.by_address.get_mut(&number) {
+                *count -= 1;
+                if *count == 0 {
+                    self.by_address.remove(&number);
+                }
+            }
+        }
+    }
+}
+
+impl PassOver for ShownAddresses {
+    fn passes_over(&self, number: Number) -> bool {
+        self.by_address.contains_key(&number)
     }
 }

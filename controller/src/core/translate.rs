@@ -13,7 +13,10 @@ use std::{
 };
 
 use k8s_openapi::{
-    api::core::v1::{self, LoadBalancerIngress, Namespace, Service, ServiceSpec},
+    api::{
+        core::v1::{self, LoadBalancerIngress, Namespace, Service, ServiceSpec},
+        networking::v1::{IPAddress, ServiceCIDR},
+    },
     apimachinery::pkg::{apis::meta::v1::ObjectMeta, util::intstr::IntOrString},
 };
 use model::{Family, Labels, Port, Protocol, Reason, ServiceKey, TrafficPolicy, Uid, quoted};
@@ -21,8 +24,8 @@ use model::{Family, Labels, Port, Protocol, Reason, ServiceKey, TrafficPolicy, U
 use super::{
     annotations::{self, stored_address},
     record::{
-        ClassRecord, FamilyPolicy, Ingress, NamespaceRecord, Provider, Rejection, ServicePort,
-        ServiceRecord, ServiceType,
+        CidrRecord, ClassRecord, FamilyPolicy, Ingress, NamespaceRecord, Provider, Rejection,
+        ReservationRecord, ServicePort, ServiceRecord, ServiceType,
     },
 };
 
@@ -254,6 +257,68 @@ pub fn namespace(namespace: &Namespace) -> Result<NamespaceRecord, Rejection> {
         labels: labels(&namespace.metadata),
     })
 }
+
+/// A ServiceCIDR.
+///
+/// # Errors
+/// Name, uid or resourceVersion is missing, or a CIDR cannot be read.
+pub fn service_cidr(cidr: &ServiceCIDR) -> Result<CidrRecord, Rejection> {
+    let identity = Identity::of("ServiceCIDR", &cidr.metadata)?;
+    let texts = (cidr.spec.as_ref()).and_then(|spec| spec.cidrs.as_deref());
+    let cidrs = texts.unwrap_or_default().iter().map(|text| {
+        text.parse().map_err(|_| Rejection {
+            reason: Reason::Unreadable,
+            message: format!(
+                "ServiceCIDR {}: spec.cidrs: {} is no CIDR",
+                identity.name,
+                quoted(text)
+            ),
+        })
+    });
+    let cidrs = cidrs.collect::<Result<_, _>>()?;
+    let status = cidr.status.as_ref();
+    let mut conditions = status
+        .and_then(|status| status.conditions.as_deref())
+        .unwrap_or_default()
+        .iter();
+    // Absent counts as True (kube-apiserver, `MetaAllocator`).
+    let refused = conditions.any(|c| c.type_ == "Ready" && c.status != "True");
+    Ok(CidrRecord {
+        cidrs,
+        ready: cidr.metadata.deletion_timestamp.is_none() && !refused,
+        name: identity.name,
+    })
+}
+
+/// An IPAddress of ours.
+///
+/// # Errors
+/// Name, uid or resourceVersion is missing, or the name is no address.
+pub fn reservation(found: &IPAddress) -> Result<ReservationRecord, Rejection> {
+    let identity = Identity::of("IPAddress", &found.metadata)?;
+    let address = identity.name.parse().map_err(|_| Rejection {
+        reason: Reason::Unreadable,
+        message: format!("IPAddress {}: its name is no address", identity.name),
+    })?;
+    let parent = found.spec.as_ref().map(|spec| &spec.parent_ref);
+    let parent = parent.filter(|parent| {
+        parent.group.as_deref() == Some(crds::GROUP) && parent.resource == ADDRESS_POOLS
+    });
+    let mut owners = found.metadata.owner_references.iter().flatten();
+    let pool = parent.and_then(|parent| {
+        let owner = owners.find(|owner| owner.name == parent.name)?;
+        Some((word(&parent.name), Uid::from(owner.uid.as_str())))
+    });
+    Ok(ReservationRecord {
+        address,
+        uid: identity.uid,
+        version: identity.version,
+        pool,
+    })
+}
+
+/// The resource that AddressPools are.
+pub const ADDRESS_POOLS: &str = "addresspools";
 
 /// What tells one object from all others, and one state of it from the next.
 struct Identity {

@@ -1,12 +1,19 @@
 //! The loop that owns the engine: what happened goes in, what to do comes out, results go in again.
 //!
 //! Why it cannot deadlock: requests are futures that this same task polls, so their results need no
-//! channel that could be full. The only channel is the inbox of the watches; this loop takes from it
-//! in every turn and never sends to it, so a full inbox only makes the watches (and then the API
-//! server's TCP connections) wait. What no lane has room for waits in a queue whose length the
+//! channel that could be full. The only channels are the inbox of the watches and the questions of the
+//! webhook; this loop takes from both in every turn and never sends to them, so a full inbox only makes
+//! the watches (and then the API server's TCP connections) wait, and a question that finds no room is
+//! answered at once. What no lane has room for waits in a queue whose length the
 //! engine bounds: it asks for one thing per Service, block or pool at a time.
 
-use std::{collections::VecDeque, future::Future, pin::pin, sync::Arc, time::Duration};
+use std::{
+    collections::{HashMap, VecDeque},
+    future::Future,
+    pin::pin,
+    sync::Arc,
+    time::Duration,
+};
 
 use futures::{
     FutureExt as _,
@@ -15,7 +22,7 @@ use futures::{
 };
 use kube::Client;
 use tokio::{
-    sync::{mpsc, watch},
+    sync::{mpsc, oneshot, watch},
     time::{Instant, sleep_until, timeout},
 };
 use tracing::{info, warn};
@@ -25,13 +32,16 @@ use super::{
     mailbox::Mailbox,
     metrics::Metrics,
     run::State,
+    webhook::{self, Asked},
     write::{self, Call, Lane},
 };
 use crate::core::{
+    admit::Answer,
     announce::Told,
     cloud::{Outcome, Request},
     effect::{Effect, Failure, Input, Now, Observed},
     engine::{Counters, Engine, Figures},
+    hook,
 };
 
 /// Inputs taken before the engine is asked again what to do: enough that a block's commit gathers
@@ -62,6 +72,8 @@ pub(super) trait Machine {
     fn idle(&self) -> bool;
     fn counters(&self) -> Counters;
     fn figures(&self) -> Arc<Figures>;
+    /// What the pools ask of the webhook.
+    fn asked(&self) -> hook::Asked;
 }
 
 impl Machine for Engine {
@@ -92,10 +104,27 @@ impl Machine for Engine {
     fn figures(&self) -> Arc<Figures> {
         Arc::clone(self.figures())
     }
+
+    fn asked(&self) -> hook::Asked {
+        hook::Asked::of(self.index().pools())
+    }
 }
 
 /// Until when this process may write; `None`: it may not.
 pub type Mandate = Option<Instant>;
+
+/// Returns when this process may not write any more.
+pub(super) async fn lapsed(mut mandate: watch::Receiver<Mandate>) {
+    loop {
+        let Some(until) = *mandate.borrow_and_update() else {
+            return;
+        };
+        tokio::select! {
+            () = sleep_until(until) => if *mandate.borrow() == Some(until) { return },
+            changed = mandate.changed() => if changed.is_err() { return },
+        }
+    }
+}
 
 /// What the loop lives in.
 pub(super) struct World {
@@ -117,6 +146,10 @@ pub(super) struct World {
     pub(super) desk: Arc<Desk>,
     /// From it.
     pub(super) told: Arc<Mailbox<Told>>,
+    /// What the API server asks; `None`: there is no webhook.
+    pub(super) questions: Option<mpsc::Receiver<Asked>>,
+    /// What the pools ask of the webhook, once all have been seen.
+    pub(super) asked: watch::Sender<Option<hook::Asked>>,
 }
 
 /// What the cloud's provider is told.
@@ -164,7 +197,7 @@ type Ended = (Lane, Option<Input>);
 struct Requests {
     queues: [Queue; 3],
     running: FuturesUnordered<BoxFuture<'static, Ended>>,
-    /// Changes when the mandate ends: every write under way is dropped at once.
+    /// Changes when the mandate ends: what needs one and is under way is dropped at once.
     revoked: watch::Sender<u64>,
 }
 
@@ -200,7 +233,7 @@ impl Requests {
                 let metrics = world.metrics.clone();
                 let mut revoked = self.revoked.subscribe();
                 self.running.push(Box::pin(async move {
-                    if !call.about.writes() {
+                    if !call.about.needs_mandate() {
                         return (lane, write::perform(&client, call, &metrics).await);
                     }
                     let about = call.about.clone();
@@ -223,23 +256,33 @@ impl Requests {
         }
     }
 
-    /// Drops every write: those under way end as [`Failure::Unknown`] when polled next, those that
-    /// wait are returned as inputs that say so.
+    /// Drops everything that only a leader may do: what is under way ends as [`Failure::Unknown`] when
+    /// polled next, what waits is returned as inputs that say so.
     fn revoke(&mut self, metrics: &Metrics) -> Vec<Input> {
         self.revoked.send_modify(|epoch| *epoch += 1);
         let mut inputs = Vec::new();
         for queue in &mut self.queues {
-            let (writes, reads): (VecDeque<_>, VecDeque<_>) = std::mem::take(&mut queue.waiting)
+            let (dropped, kept): (VecDeque<_>, VecDeque<_>) = std::mem::take(&mut queue.waiting)
                 .into_iter()
-                .partition(|call| call.about.writes());
-            queue.waiting = reads;
+                .partition(|call| call.about.needs_mandate());
+            queue.waiting = kept;
             inputs.extend(
-                writes
+                dropped
                     .into_iter()
                     .filter_map(|call| write::failed(call.about, lost(), metrics)),
             );
         }
         inputs
+    }
+
+    /// Leaves what waits undone, but for the ledger: whoever has asked waits for that.
+    fn leave(&mut self) {
+        for queue in &mut self.queues {
+            match queue.lane {
+                Lane::Objects | Lane::Proofs => queue.waiting.clear(),
+                Lane::Ledger => {}
+            }
+        }
     }
 
     fn is_empty(&self) -> bool {
@@ -249,6 +292,38 @@ impl Requests {
 
 fn lost() -> Failure {
     Failure::Unknown("this process does not lead any more".to_owned())
+}
+
+/// Whoever waits for an answer, by the number of the question.
+#[derive(Default)]
+struct Open(HashMap<u64, oneshot::Sender<Answer>>);
+
+impl Open {
+    fn ask<M: Machine>(&mut self, machine: &mut M, world: &World, asked: Asked) {
+        let Asked {
+            review,
+            deadline,
+            answer,
+        } = asked;
+        self.0.insert(review.id, answer);
+        let deadline = deadline.saturating_duration_since(world.started);
+        machine.handle(Input::Review { review, deadline }, world.now());
+    }
+
+    fn answer(&mut self, id: u64, answer: Answer) {
+        if let Some(waiting) = self.0.remove(&id) {
+            // Whoever asked may have given up.
+            let _gone = waiting.send(answer);
+        }
+    }
+}
+
+/// The next question; never, where there is no webhook.
+async fn next(questions: &mut Option<mpsc::Receiver<Asked>>) -> Option<Asked> {
+    match questions {
+        Some(questions) => questions.recv().await,
+        None => std::future::pending().await,
+    }
 }
 
 /// The inbox has no senders left: the watches are gone.
@@ -264,7 +339,9 @@ pub(super) async fn drive<M: Machine>(
 ) -> Result<(), Blind> {
     let mut shutdown = pin!(shutdown);
     let mut requests = Requests::new(world.concurrency);
+    let mut open = Open::default();
     let mut leading = false;
+    let mut pools_changed = true;
     let mut batch = Vec::with_capacity(BATCH);
     loop {
         let now = world.now();
@@ -282,26 +359,42 @@ pub(super) async fn drive<M: Machine>(
             }
         }
         for effect in machine.poll(now) {
-            if let Effect::Converge {
-                number,
-                epoch,
-                request,
-            } = effect
-            {
-                let order = Order {
+            match effect {
+                Effect::Converge {
                     number,
                     epoch,
                     request,
-                };
-                world.orders.put(order.request.key.clone(), order);
-            } else if let Effect::Announce(word) = effect {
-                world.desk.put(word);
-            } else if let Some(call) = write::call(effect, &world.identity, now.wall) {
-                requests.push(call);
+                } => {
+                    let order = Order {
+                        number,
+                        epoch,
+                        request,
+                    };
+                    world.orders.put(order.request.key.clone(), order);
+                }
+                Effect::Announce(word) => world.desk.put(word),
+                Effect::Answer { id, answer } => open.answer(id, answer),
+                effect @ (Effect::WriteService { .. }
+                | Effect::ReadService { .. }
+                | Effect::WriteBlock { .. }
+                | Effect::ReadBlock { .. }
+                | Effect::ListAddresses
+                | Effect::Emit(_)
+                | Effect::WritePoolStatus { .. }
+                | Effect::WriteClassStatus { .. }
+                | Effect::WriteReservation { .. }) => {
+                    if let Some(call) = write::call(effect, &world.identity, now.wall) {
+                        requests.push(call);
+                    }
+                }
             }
         }
         requests.start(&world);
         world.publish(machine, leading, &requests);
+        if pools_changed && machine.synced() {
+            pools_changed = false;
+            world.publish_asked(machine);
+        }
 
         let mut wake = Instant::now() + LONGEST_PAUSE;
         if let Some(deadline) = machine.next_deadline(now.mono) {
@@ -324,6 +417,7 @@ pub(super) async fn drive<M: Machine>(
                     machine.handle(input, now);
                 }
             }
+            Some(asked) = next(&mut world.questions) => open.ask(machine, &world, asked),
             taken = world.inbox.recv_many(&mut batch, BATCH) => if taken == 0 {
                 return Err(Blind);
             },
@@ -346,6 +440,13 @@ pub(super) async fn drive<M: Machine>(
         for told in world.told.take() {
             machine.handle(Input::Announced(told), now);
         }
+        // As many as the channel holds, so that this ends.
+        for _ in 0..webhook::QUESTIONS {
+            let Some(Ok(asked)) = world.questions.as_mut().map(mpsc::Receiver::try_recv) else {
+                break;
+            };
+            open.ask(machine, &world, asked);
+        }
         while batch.len() < BATCH {
             let Ok(observed) = world.inbox.try_recv() else {
                 break;
@@ -353,6 +454,24 @@ pub(super) async fn drive<M: Machine>(
             batch.push(observed);
         }
         for observed in batch.drain(..) {
+            pools_changed |= match &observed {
+                Observed::Pool(_) | Observed::PoolDeleted(..) | Observed::Synced(_) => true,
+                Observed::Service(_)
+                | Observed::ServiceDeleted(..)
+                | Observed::Namespace(_)
+                | Observed::NamespaceDeleted(_)
+                | Observed::Class(_)
+                | Observed::ClassDeleted(_)
+                | Observed::Block(_)
+                | Observed::BlockDeleted(_)
+                | Observed::ServiceCidr(_)
+                | Observed::ServiceCidrDeleted(_)
+                | Observed::ServerVersion(_)
+                | Observed::Reservation(_)
+                | Observed::ReservationDeleted(_)
+                | Observed::Unreadable { .. }
+                | Observed::Restarted(_) => false,
+            };
             machine.handle(Input::Observed(observed), now);
         }
     }
@@ -362,11 +481,71 @@ pub(super) async fn drive<M: Machine>(
         "shutting down: nothing new is started"
     );
     world.state.send_modify(|state| state.draining = true);
-    let rest = async { while requests.running.next().await.is_some() {} };
+    if leading {
+        // From here on only what is asked by the API server is answered.
+        machine.handle(Input::Leading(false), world.now());
+    }
+    requests.leave();
+    let rest = drain(machine, &mut world, &mut requests, &mut open);
     if timeout(DRAIN, rest).await.is_err() {
         warn!("shutting down with requests under way");
     }
     Ok(())
+}
+
+/// Waits for what is under way and answers whoever asks, until the webhook is closed.
+async fn drain<M: Machine>(
+    machine: &mut M,
+    world: &mut World,
+    requests: &mut Requests,
+    open: &mut Open,
+) {
+    loop {
+        let now = world.now();
+        for effect in machine.poll(now) {
+            match effect {
+                Effect::Answer { id, answer } => open.answer(id, answer),
+                effect @ (Effect::WriteBlock { .. } | Effect::ReadBlock { .. }) => {
+                    if let Some(call) = write::call(effect, &world.identity, now.wall) {
+                        requests.push(call);
+                    }
+                }
+                // Nothing of a leader's is begun any more.
+                Effect::WriteService { .. }
+                | Effect::ReadService { .. }
+                | Effect::ListAddresses
+                | Effect::Converge { .. }
+                | Effect::Announce(_)
+                | Effect::Emit(_)
+                | Effect::WritePoolStatus { .. }
+                | Effect::WriteClassStatus { .. }
+                | Effect::WriteReservation { .. } => {}
+            }
+        }
+        requests.start(world);
+        if requests.is_empty() && world.questions.is_none() {
+            return;
+        }
+        let mut wake = Instant::now() + LONGEST_PAUSE;
+        if let Some(deadline) = machine.next_deadline(now.mono) {
+            wake = wake.min(world.started + deadline.max(now.mono + SHORTEST_PAUSE));
+        }
+        tokio::select! {
+            biased;
+            Some((lane, input)) = requests.running.next(), if !requests.running.is_empty() => {
+                requests.ended(lane);
+                if let Some(input) = input {
+                    machine.handle(input, world.now());
+                }
+            }
+            asked = next(&mut world.questions) => match asked {
+                Some(asked) => open.ask(machine, world, asked),
+                // Everybody has an answer.
+                None => world.questions = None,
+            },
+            () = sleep_until(wake) => {}
+        }
+    }
 }
 
 impl World {
@@ -375,6 +554,15 @@ impl World {
             mono: self.started.elapsed(),
             wall: (self.wall)(),
         }
+    }
+
+    fn publish_asked<M: Machine>(&self, machine: &M) {
+        let asked = Some(machine.asked());
+        self.asked.send_if_modified(|known| {
+            let changed = *known != asked;
+            *known = asked;
+            changed
+        });
     }
 
     fn publish<M: Machine>(&self, machine: &M, leading: bool, requests: &Requests) {

@@ -1,7 +1,7 @@
 //! What is counted, for `/metrics`. Every label comes from a closed enum, except the names of pools:
 //! their series are made from the pools that exist at the moment, so a deleted one leaves none.
 
-use std::sync::Arc;
+use std::{sync::Arc, time::Duration};
 
 use prometheus_client::{
     collector::Collector,
@@ -14,15 +14,19 @@ use prometheus_client::{
         counter::{ConstCounter, Counter},
         family::Family,
         gauge::ConstGauge,
+        histogram::Histogram,
     },
-    registry::Registry,
+    registry::{Registry, Unit},
 };
 use tokio::sync::watch;
 
 use allocator::UsageCounts;
 use model::Reason;
 
-use super::run::{CloudFigures, State};
+use super::{
+    run::{CloudFigures, State},
+    webhook::Expiry,
+};
 use crate::core::{
     announce,
     effect::Kind,
@@ -38,9 +42,11 @@ pub(super) enum Verb {
     ServiceRead,
     Block,
     BlockRead,
+    Addresses,
     Event,
     PoolStatus,
     ClassStatus,
+    Reservation,
     Announcement,
     Speaker,
 }
@@ -54,6 +60,29 @@ pub(super) enum Outcome {
     Refused,
     Unknown,
 }
+
+/// What became of a question of the API server.
+#[derive(Clone, Copy, PartialEq, Eq, Hash, Debug, EncodeLabelValue)]
+pub(super) enum Reviewed {
+    /// It goes on as it was.
+    Unchanged,
+    /// With numbers of ours.
+    Changed,
+    /// It does not go on.
+    Refused,
+    /// No answer: the failure policy decides.
+    Unavailable,
+    /// No question.
+    Malformed,
+}
+
+#[derive(Clone, PartialEq, Eq, Hash, Debug, EncodeLabelSet)]
+pub(super) struct ReviewLabels {
+    pub(super) outcome: Reviewed,
+}
+
+/// Seconds; the API server waits for five.
+const REVIEW_BUCKETS: [f64; 10] = [0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.5, 1.0, 2.5];
 
 #[derive(Clone, PartialEq, Eq, Hash, Debug, EncodeLabelSet)]
 pub(super) struct RequestLabels {
@@ -113,6 +142,8 @@ impl WatchedKind {
             Self::Engine(Kind::AddressPool) => "AddressPool",
             Self::Engine(Kind::NodePortPool) => "NodePortPool",
             Self::Engine(Kind::Block) => "AllocationBlock",
+            Self::Engine(Kind::ServiceCidr) => "ServiceCIDR",
+            Self::Engine(Kind::Reservation) => "IPAddress",
             Self::Announcer(announce::Kind::Node) => "Node",
             Self::Announcer(announce::Kind::Slice) => "EndpointSlice",
             Self::Announcer(announce::Kind::Announcement) => "Announcement",
@@ -123,7 +154,7 @@ impl WatchedKind {
 }
 
 /// The shell's own counters. Cloning shares them.
-#[derive(Clone, Debug, Default)]
+#[derive(Clone, Debug)]
 pub(super) struct Metrics {
     /// Requests by kind and outcome; those of the watches and the lease are not here.
     pub(super) requests: Family<RequestLabels, Counter>,
@@ -133,6 +164,23 @@ pub(super) struct Metrics {
     pub(super) watch_errors: Family<KindLabels, Counter>,
     /// Objects that could not be parsed.
     pub(super) unreadable: Family<KindLabels, Counter>,
+    /// How long the webhook's answers took, by outcome.
+    pub(super) reviews: Family<ReviewLabels, Histogram>,
+    /// When the webhook's certificate ends.
+    pub(super) certificate_expiry: Expiry,
+}
+
+impl Default for Metrics {
+    fn default() -> Self {
+        Self {
+            requests: Family::default(),
+            watch_restarts: Family::default(),
+            watch_errors: Family::default(),
+            unreadable: Family::default(),
+            reviews: Family::new_with_constructor(|| Histogram::new(REVIEW_BUCKETS)),
+            certificate_expiry: Expiry::default(),
+        }
+    }
 }
 
 impl Metrics {
@@ -140,6 +188,12 @@ impl Metrics {
         self.requests
             .get_or_create(&RequestLabels { kind, outcome })
             .inc();
+    }
+
+    pub(super) fn reviewed(&self, outcome: Reviewed, took: Duration) {
+        self.reviews
+            .get_or_create(&ReviewLabels { outcome })
+            .observe(took.as_secs_f64());
     }
 }
 
@@ -174,6 +228,13 @@ impl Exposition {
             "Objects seen that could not be parsed by kind",
             metrics.unreadable.clone(),
         );
+        registry.register_with_unit(
+            "admission_review",
+            "How long answers to the API server's questions took, by outcome",
+            Unit::Seconds,
+            metrics.reviews.clone(),
+        );
+        registry.register_collector(Box::new(metrics.certificate_expiry.clone()));
         registry.register_collector(Box::new(Snapshot(state)));
         if let Some(cloud) = cloud {
             registry.register_collector(Box::new(Cloud(cloud)));
@@ -212,7 +273,31 @@ impl Collector for Snapshot {
                 counter.metric_type(),
             )?)?;
         }
+        let mut family = encoder.encode_descriptor(
+            "repairs",
+            "What repair has mended, by kind",
+            None,
+            MetricType::Counter,
+        )?;
+        for (kind, count) in repairs(state.counters) {
+            ConstCounter::new(count).encode(family.encode_family(&[("kind", kind.as_str())])?)?;
+        }
         encode_figures(&state.figures, &mut encoder)
+    }
+}
+
+impl Collector for Expiry {
+    fn encode(&self, mut encoder: DescriptorEncoder<'_>) -> Result<(), std::fmt::Error> {
+        let Some(at) = self.get() else {
+            return Ok(());
+        };
+        let gauge = ConstGauge::new(at);
+        gauge.encode(encoder.encode_descriptor(
+            "webhook_certificate_expiry_timestamp",
+            "When the webhook's certificate ends, in Unix seconds",
+            Some(&Unit::Seconds),
+            gauge.metric_type(),
+        )?)
     }
 }
 
@@ -268,6 +353,16 @@ fn encode_figures(figures: &Figures, encoder: &mut DescriptorEncoder<'_>) -> std
     )?;
     for (reason, count) in &figures.outcomes {
         ConstCounter::new(*count).encode(family.encode_family(&Because(*reason))?)?;
+    }
+    let mut family = encoder.encode_descriptor(
+        "findings",
+        "What Services, ledger and IPAddress objects have disagreed about at two looks, by kind",
+        None,
+        MetricType::Gauge,
+    )?;
+    for (kind, count) in &figures.findings {
+        let gauge = ConstGauge::new(i64::try_from(*count).unwrap_or(i64::MAX));
+        gauge.encode(family.encode_family(&[("kind", kind.reason().as_str())])?)?;
     }
     let mut family = encoder.encode_descriptor(
         "pool_addresses",
@@ -326,8 +421,17 @@ fn states(counts: UsageCounts) -> impl Iterator<Item = (&'static str, i64)> {
     .map(|(state, count)| (state, i64::try_from(count).unwrap_or(i64::MAX)))
 }
 
+/// By the reason in the Event that tells of it.
+fn repairs(counters: Counters) -> [(Reason, u64); 3] {
+    [
+        (Reason::LeakedClaim, counters.leaks_released),
+        (Reason::DuplicateNodePort, counters.doubles_renumbered),
+        (Reason::Repaired, counters.put_back),
+    ]
+}
+
 /// The engine's counters; destructured, so that a new one must be looked at here.
-fn engine_counters(counters: Counters) -> [(&'static str, &'static str, u64); 15] {
+fn engine_counters(counters: Counters) -> [(&'static str, &'static str, u64); 18] {
     let Counters {
         decisions,
         spec_writes,
@@ -344,6 +448,13 @@ fn engine_counters(counters: Counters) -> [(&'static str, &'static str, u64); 15
         unreadable,
         renumbered,
         renumber_refusals,
+        // These are told by kind.
+        leaks_released: _,
+        doubles_renumbered: _,
+        put_back: _,
+        reserved,
+        reserved_elsewhere,
+        reviews_late,
     } = counters;
     [
         ("decisions", "Times DECIDE ran", decisions),
@@ -396,6 +507,21 @@ fn engine_counters(counters: Counters) -> [(&'static str, &'static str, u64); 15
             "renumber_refusals",
             "Writes to change nodePorts that the API server refused",
             renumber_refusals,
+        ),
+        (
+            "reserved",
+            "Numbers kept for Services that were being created or changed",
+            reserved,
+        ),
+        (
+            "reserved_elsewhere",
+            "Numbers chosen for such a Service that another replica had given away meanwhile",
+            reserved_elsewhere,
+        ),
+        (
+            "reviews_late",
+            "Questions of the API server without an answer in time",
+            reviews_late,
         ),
     ]
 }

@@ -17,6 +17,7 @@ mod mailbox;
 mod metrics;
 mod run;
 mod watch;
+mod webhook;
 mod write;
 
 pub use client::{USER_AGENT, client, client_over};
@@ -24,6 +25,8 @@ pub use drive::{Mandate, Order};
 pub use keys::{Error as KeysError, SecretName, rotate as rotate_key};
 pub use mailbox::Mailbox;
 pub use run::{CloudFigures, Election, Ended, Error, Options, Provider, Seat, State, run};
+pub use webhook::{Certificates, Webhook};
+pub use write::addresses::recorded;
 
 #[cfg(test)]
 mod tests;

@@ -11,7 +11,10 @@ use crds::{AddressPool, AllocationBlock, LoadBalancerClass, NodePortPool};
 use daemon::Admin;
 use futures::future::BoxFuture;
 use jiff::Timestamp;
-use k8s_openapi::api::core::v1::{Namespace, Service};
+use k8s_openapi::api::{
+    core::v1::{Namespace, Service},
+    networking::v1::{IPAddress, ServiceCIDR},
+};
 use kube::Client;
 use tokio::{
     net::TcpListener,
@@ -29,10 +32,11 @@ use super::{
     mailbox::Mailbox,
     metrics::{Exposition, Metrics},
     watch::{self, Watched},
+    webhook::{self, Webhook},
 };
 use crate::core::{
     cloud,
-    engine::{Counters, Engine, Figures, NodePorts, Settings},
+    engine::{Counters, Engine, Figures, LOOK_EVERY, NodePorts, Settings},
 };
 
 /// What the watches have seen and the engine has not; when full, the watches wait.
@@ -60,10 +64,16 @@ pub struct Options {
     pub wall: fn() -> i64,
     /// How nodePorts are dealt with.
     pub node_ports: NodePorts,
+    /// How often ledger, Services and IPAddress objects are compared.
+    pub look_every: Duration,
+    /// Whether free addresses of ClusterIP pools are kept from the API server's own picks.
+    pub reserve_cluster_ips: bool,
     /// The Secret to make the speakers' key in; `None`: none is made.
     pub speaker_keys: Option<SecretName>,
     /// What serves classes with `spec.aws`; `None`: nothing does.
     pub aws: Option<Provider>,
+    /// How the API server may ask before it stores a Service; `None`: it does not.
+    pub webhook: Option<Webhook>,
     /// Where the state is published; see [`Options::observe`].
     pub state: sync::Sender<State>,
 }
@@ -130,6 +140,10 @@ pub struct State {
     pub draining: bool,
     /// Where the admin port listens, once it does.
     pub admin: Option<SocketAddr>,
+    /// Where the webhook listens, once it does.
+    pub webhook: Option<SocketAddr>,
+    /// And whether it has a certificate to show.
+    pub certificate: bool,
     /// What it has done.
     pub counters: Counters,
     /// What is true now; a second late at most.
@@ -139,7 +153,12 @@ pub struct State {
 impl State {
     /// What `/readyz` says. Standbys are ready: they are warm.
     pub fn ready(&self) -> bool {
-        self.synced && !self.draining
+        self.synced && !self.draining && self.answers()
+    }
+
+    /// Whether the API server can ask, if it is to.
+    fn answers(&self) -> bool {
+        self.webhook.is_none() || self.certificate
     }
 }
 
@@ -147,10 +166,11 @@ impl State {
 pub(super) fn admin(exposition: Exposition, state: sync::Receiver<State>) -> Admin {
     let ready = move || {
         let state = state.borrow();
-        match (state.ready(), state.draining) {
-            (true, _) => Ok(()),
-            (false, true) => Err("shutting down"),
-            (false, false) => Err("not every kind has been listed yet"),
+        match (state.ready(), state.draining, state.synced) {
+            (true, ..) => Ok(()),
+            (false, true, _) => Err("shutting down"),
+            (false, false, false) => Err("not every kind has been listed yet"),
+            (false, false, true) => Err("the webhook has no certificate yet"),
         }
     };
     Admin::new(ready, move || exposition.render())
@@ -166,7 +186,10 @@ impl Options {
             admin: None,
             concurrency: 32,
             node_ports: NodePorts::default(),
+            look_every: LOOK_EVERY,
+            reserve_cluster_ips: true,
             aws: None,
+            webhook: None,
             speaker_keys: None,
             streaming_lists: true,
             wall: || Timestamp::now().as_second(),
@@ -186,6 +209,9 @@ pub enum Error {
     /// The admin port cannot be opened.
     #[error("cannot listen on {0} (--admin-address)")]
     Admin(SocketAddr, #[source] std::io::Error),
+    /// The webhook's port cannot be opened.
+    #[error("cannot listen on {0} (--webhook-address)")]
+    Webhook(SocketAddr, #[source] std::io::Error),
     /// A part that never ends has ended.
     #[error("{part} ended unexpectedly")]
     Ended {
@@ -259,7 +285,7 @@ impl Parts {
 /// is under way, hands back the lease. Dropping the future aborts everything at once.
 ///
 /// # Errors
-/// When the admin port cannot be opened, or a part ends that should not.
+/// When a port cannot be opened, or a part ends that should not.
 pub async fn run(
     client: Client,
     options: Options,
@@ -294,6 +320,8 @@ pub async fn run(
     parts.watch::<AddressPool>(&client, &options, &sender, &metrics);
     parts.watch::<NodePortPool>(&client, &options, &sender, &metrics);
     parts.watch::<AllocationBlock>(&client, &options, &sender, &metrics);
+    parts.watch::<ServiceCIDR>(&client, &options, &sender, &metrics);
+    parts.watch::<IPAddress>(&client, &options, &sender, &metrics);
     drop(sender);
 
     let started = Instant::now();
@@ -327,6 +355,8 @@ pub async fn run(
         seed: options.seed,
         aws: options.aws.is_some(),
         node_ports: options.node_ports,
+        look_every: options.look_every,
+        reserve_cluster_ips: options.reserve_cluster_ips,
     });
     let (orders, outcomes) = (Arc::<Mailbox<Order>>::default(), Arc::default());
     if let Some(provider) = &options.aws {
@@ -355,6 +385,26 @@ pub async fn run(
         let kept = keys::keep(client.clone(), secret, mandate_seen.clone(), options.wall);
         parts.spawn("the speakers' keys", kept);
     }
+    let (asked, questions) = (sync::Sender::default(), None);
+    let questions = match options.webhook.clone() {
+        None => questions,
+        Some(webhook) => {
+            let (sender, questions) = mpsc::channel(webhook::QUESTIONS);
+            let address = webhook.address;
+            let seat = webhook::Seat {
+                client: client.clone(),
+                questions: sender,
+                asked: asked.subscribe(),
+                metrics: metrics.clone(),
+                state: options.state.clone(),
+                mandate: mandate_seen.clone(),
+                wall: options.wall,
+            };
+            let started = webhook::start(webhook, seat, &mut parts).await;
+            started.map_err(|error| Error::Webhook(address, error))?;
+            Some(questions)
+        }
+    };
     let world = World {
         client,
         identity: options.identity,
@@ -369,6 +419,8 @@ pub async fn run(
         outcomes,
         desk,
         told,
+        questions,
+        asked,
     };
     together(&mut parts, drive::drive(&mut engine, world, shutdown)).await?;
 
@@ -392,7 +444,7 @@ pub async fn run(
 }
 
 /// `[::]` means both families; where the kernel has no IPv6, all of IPv4.
-async fn listen(address: SocketAddr) -> std::io::Result<TcpListener> {
+pub(super) async fn listen(address: SocketAddr) -> std::io::Result<TcpListener> {
     match (TcpListener::bind(address).await, without_ipv6(address)) {
         (Err(error), Some(instead)) => TcpListener::bind(instead).await.map_err(|_also| error),
         (bound, _) => bound,

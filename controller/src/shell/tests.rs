@@ -391,6 +391,8 @@ async fn an_admin_port_that_is_taken_ends_the_run_and_is_named() {
     assert!(ended.to_string().contains("--admin-address"), "{ended}");
 }
 
+mod questions;
+
 /// An engine that asks for what it is given and remembers what it is told.
 #[derive(Default)]
 struct Script {
@@ -426,6 +428,10 @@ impl Machine for Script {
     fn figures(&self) -> Arc<Figures> {
         Arc::default()
     }
+
+    fn asked(&self) -> crate::core::hook::Asked {
+        crate::core::hook::Asked::default()
+    }
 }
 
 fn status_write(pass: u64) -> Effect {
@@ -454,6 +460,8 @@ fn world(client: Client) -> (World, mpsc::Sender<Observed>, watch::Sender<Mandat
         state: watch::Sender::default(),
         inbox,
         mandate: mandate.subscribe(),
+        questions: None,
+        asked: watch::Sender::default(),
     };
     (world, sender, mandate)
 }
@@ -597,6 +605,11 @@ fn readyz_follows_the_watches_and_healthz_does_not() {
         [200, 503, 404]
     );
     state.send_modify(|state| state.synced = true);
+    assert_eq!(status("/readyz"), 200);
+    // With a webhook it must have a certificate to show, too.
+    state.send_modify(|state| state.webhook = Some(([127, 0, 0, 1], 9443).into()));
+    assert_eq!(status("/readyz"), 503);
+    state.send_modify(|state| state.certificate = true);
     assert_eq!(status("/readyz"), 200);
     state.send_modify(|state| state.draining = true);
     assert_eq!([status("/healthz"), status("/readyz")], [200, 503]);

@@ -2,13 +2,16 @@
 //! original is kept, least of all its managedFields. An object that cannot be parsed is reported and
 //! everything else goes on; no error ends a watch.
 
-use std::{convert::Infallible, fmt::Debug, pin::pin, sync::Arc, time::Duration};
+use std::{convert::Infallible, fmt::Debug, future::Future, pin::pin, sync::Arc, time::Duration};
 
 use crds::{AddressPool, AllocationBlock, LoadBalancerClass, NodePortPool};
 use daemon::{refuses_streaming, status};
 use futures::TryStreamExt as _;
 use k8s_openapi::{
-    api::core::v1::{Namespace, Service},
+    api::{
+        core::v1::{Namespace, Service},
+        networking::v1::{IPAddress, ServiceCIDR},
+    },
     apimachinery::pkg::apis::meta::v1::ObjectMeta,
 };
 use kube::{
@@ -25,7 +28,7 @@ use super::metrics::{KindLabels, Metrics, WatchedKind};
 use crate::core::{
     effect::{Kind, Observed},
     record::{PoolKind, Rejection},
-    translate,
+    reserve, translate,
 };
 
 /// Objects per page when streaming lists are off: a page is in memory as a whole.
@@ -40,6 +43,9 @@ const LONGEST_PAUSE: Duration = Duration::from_secs(30);
 /// Nor than this, when the watch has worked before: the API server restarts, and the first answer for
 /// a new address must not wait long for the controller to notice that it is back.
 const LONGEST_PAUSE_BETWEEN: Duration = Duration::from_secs(2);
+
+/// What an API server does not have it gets by an upgrade only, which restarts it.
+const ABSENT: Duration = Duration::from_secs(300);
 
 /// What the watches of one inbox tell.
 pub(super) trait Sight: Send + 'static {
@@ -79,6 +85,18 @@ pub(super) trait Watched:
 
     /// Which.
     const KIND: <Self::Seen as Sight>::Kind;
+
+    /// Not every API server has the resource: one that has not has no object of it.
+    const OPTIONAL: bool = false;
+
+    /// Only those with this label.
+    const LABEL: Option<(&'static str, &'static str)> = None;
+
+    /// What is to be known before the first of them, and again after each time that the API server
+    /// may have been replaced.
+    fn before(_client: &Client) -> impl Future<Output = kube::Result<Option<Self::Seen>>> + Send {
+        std::future::ready(Ok(None))
+    }
 
     /// The object as a record.
     fn observed(&self) -> Result<Self::Seen, Rejection>;
@@ -186,6 +204,57 @@ impl Watched for AllocationBlock {
     }
 }
 
+impl Watched for ServiceCIDR {
+    type Seen = Observed;
+
+    const KIND: Kind = Kind::ServiceCidr;
+    const OPTIONAL: bool = true;
+
+    async fn before(client: &Client) -> kube::Result<Option<Observed>> {
+        let version = match client.apiserver_version().await {
+            Ok(version) => server_version(&version.major, &version.minor),
+            // It does not say.
+            Err(kube::Error::Api(status)) if matches!(status.code, 401 | 403 | 404) => None,
+            Err(error) => return Err(error),
+        };
+        Ok(Some(Observed::ServerVersion(version)))
+    }
+
+    fn observed(&self) -> Result<Observed, Rejection> {
+        translate::service_cidr(self).map(Observed::ServiceCidr)
+    }
+
+    fn deleted(meta: &ObjectMeta) -> Option<Observed> {
+        Some(Observed::ServiceCidrDeleted(meta.name.as_deref()?.into()))
+    }
+}
+
+impl Watched for IPAddress {
+    type Seen = Observed;
+
+    const KIND: Kind = Kind::Reservation;
+    const OPTIONAL: bool = true;
+    const LABEL: Option<(&'static str, &'static str)> = Some((reserve::LABEL, reserve::OURS));
+
+    fn observed(&self) -> Result<Observed, Rejection> {
+        translate::reservation(self).map(Observed::Reservation)
+    }
+
+    fn deleted(meta: &ObjectMeta) -> Option<Observed> {
+        let address = meta.name.as_deref()?.parse().ok()?;
+        Some(Observed::ReservationDeleted(address))
+    }
+}
+
+/// `1` and `36`, `33+` at times.
+fn server_version(major: &str, minor: &str) -> Option<(u32, u32)> {
+    let number = |text: &str| {
+        let end = text.find(|c: char| !c.is_ascii_digit());
+        text.get(..end.unwrap_or(text.len()))?.parse().ok()
+    };
+    Some((number(major)?, number(minor)?))
+}
+
 /// The inbox was closed: the engine is gone.
 #[derive(Debug, thiserror::Error)]
 #[error("the engine does not take what the watch of {0} sees")]
@@ -200,8 +269,12 @@ pub(super) async fn watch<K: Watched>(
 ) -> Result<Infallible, Unheard> {
     let mut trouble = Trouble::new(kind::<K>(), crd_name::<K>());
     let mut streaming = streaming_lists;
+    before::<K>(&client, &inbox, &mut trouble).await?;
     loop {
         let mut config = watcher::Config::default().page_size(PAGE);
+        if let Some((label, value)) = K::LABEL {
+            config = config.labels(&format!("{label}={value}"));
+        }
         if streaming {
             config = config.streaming_lists();
         }
@@ -223,6 +296,17 @@ pub(super) async fn watch<K: Watched>(
                 Ok(None) => break,
                 Err(error) => error,
             };
+            if K::OPTIONAL && trouble.is_absent(&error) {
+                for seen in [K::Seen::restarted(K::KIND), K::Seen::synced(K::KIND)] {
+                    inbox
+                        .send(seen)
+                        .await
+                        .map_err(|_closed| Unheard(word::<K>()))?;
+                }
+                sleep(ABSENT).await;
+                before::<K>(&client, &inbox, &mut trouble).await?;
+                continue;
+            }
             metrics
                 .watch_errors
                 .get_or_create(&KindLabels { kind: kind::<K>() })
@@ -238,6 +322,25 @@ pub(super) async fn watch<K: Watched>(
             }
             let pause = trouble.pause(&error);
             sleep(pause).await;
+            before::<K>(&client, &inbox, &mut trouble).await?;
+        }
+    }
+}
+
+/// Tells what is to be known first, however often it must be asked for.
+async fn before<K: Watched>(
+    client: &Client,
+    inbox: &mpsc::Sender<K::Seen>,
+    trouble: &mut Trouble,
+) -> Result<(), Unheard> {
+    loop {
+        match K::before(client).await {
+            Ok(None) => return Ok(()),
+            Ok(Some(seen)) => {
+                let sent = inbox.send(seen).await;
+                return sent.map_err(|_closed| Unheard(word::<K>()));
+            }
+            Err(error) => sleep(trouble.pause(&watcher::Error::InitialListFailed(error))).await,
         }
     }
 }
@@ -333,6 +436,12 @@ impl Trouble {
         if std::mem::take(&mut self.said) {
             info!(kind = self.kind.as_str(), "the watch works again");
         }
+    }
+
+    /// The API server does not have the resource. What has worked once does not go: then it is an
+    /// error like others.
+    fn is_absent(&self, error: &watcher::Error) -> bool {
+        !self.worked && status(error).is_some_and(|status| status.code == 404)
     }
 
     fn pause(&mut self, error: &watcher::Error) -> Duration {

@@ -2,20 +2,26 @@
 //! sends. Every write has the field manager [`MANAGER`], a precondition and a time-out; why doing it
 //! twice is harmless stands at each [`Effect`].
 
-use std::{sync::Arc, time::Duration};
+use std::{net::IpAddr, sync::Arc, time::Duration};
 
 use allocator::block::BlockId;
-use crds::AllocationBlock;
+use crds::{AddressPool, AllocationBlock};
 use http::{HeaderValue, Request, header};
 use jiff::Timestamp;
-use k8s_openapi::api::{core::v1::Service, events::v1::Event};
+use k8s_openapi::{
+    Resource as _,
+    api::{core::v1::Service, events::v1::Event, networking::v1::IPAddress},
+};
 use kube::{
     Client, Resource,
-    api::{GetParams, Patch, PatchParams, PostParams},
+    api::{DeleteParams, GetParams, Patch, PatchParams, PostParams, Preconditions},
     core::{Request as Requests, Status},
 };
-use model::ServiceKey;
-use serde::{Deserialize, de::DeserializeOwned};
+use model::{Family, ServiceKey};
+use serde::{
+    Deserialize,
+    de::{DeserializeOwned, IgnoredAny},
+};
 use serde_json::{Value, json};
 use tokio::time::timeout;
 use tracing::{debug, warn};
@@ -23,9 +29,13 @@ use tracing::{debug, warn};
 use super::metrics::{Metrics, Outcome, Verb};
 use crate::core::{
     effect::{Effect, EventNote, Failure, Input, Pass, ServicePatch},
+    hash::fnv1a,
     record::{PoolKind, Rejection},
+    reserve::{self, Change},
     translate,
 };
+
+pub(super) mod addresses;
 
 /// The field manager of all our writes.
 pub(super) const MANAGER: &str = "portolan";
@@ -66,8 +76,10 @@ pub(super) enum About {
     WriteBlock(BlockId),
     ReadBlock(BlockId),
     Emit(ServiceKey),
+    ListAddresses,
     PoolStatus(PoolKind, Arc<str>),
     ClassStatus(Arc<str>),
+    Reservation(IpAddr),
 }
 
 /// An effect as it waits: the request in bytes, which is several times smaller than its JSON tree.
@@ -84,21 +96,26 @@ impl About {
             Self::WriteService { .. }
             | Self::Emit(_)
             | Self::PoolStatus(..)
-            | Self::ClassStatus(_) => Lane::Objects,
-            Self::ReadService { .. } => Lane::Proofs,
+            | Self::ClassStatus(_)
+            | Self::Reservation(_) => Lane::Objects,
+            Self::ReadService { .. } | Self::ListAddresses => Lane::Proofs,
             Self::WriteBlock(_) | Self::ReadBlock(_) => Lane::Ledger,
         }
     }
 
-    /// Whether it changes anything, and so is for the leader only.
-    pub(super) fn writes(&self) -> bool {
+    /// Whether it is for the leader only. The ledger is everybody's: each write of a block is judged
+    /// by the version that it was decided on, and whoever is asked by the API server reserves there.
+    pub(super) fn needs_mandate(&self) -> bool {
         match self {
             Self::WriteService { .. }
-            | Self::WriteBlock(_)
             | Self::Emit(_)
             | Self::PoolStatus(..)
-            | Self::ClassStatus(_) => true,
-            Self::ReadService { .. } | Self::ReadBlock(_) => false,
+            | Self::ClassStatus(_)
+            | Self::Reservation(_) => true,
+            Self::ReadService { .. }
+            | Self::WriteBlock(_)
+            | Self::ReadBlock(_)
+            | Self::ListAddresses => false,
         }
     }
 
@@ -109,8 +126,10 @@ impl About {
             Self::WriteBlock(_) => Verb::Block,
             Self::ReadBlock(_) => Verb::BlockRead,
             Self::Emit(_) => Verb::Event,
+            Self::ListAddresses => Verb::Addresses,
             Self::PoolStatus(..) => Verb::PoolStatus,
             Self::ClassStatus(_) => Verb::ClassStatus,
+            Self::Reservation(_) => Verb::Reservation,
         }
     }
 }
@@ -157,7 +176,8 @@ pub(super) fn call(effect: Effect, identity: &str, wall: i64) -> Option<Call> {
             let request = cluster::<AllocationBlock>().get(&id.name(), &GetParams::default());
             (About::ReadBlock(id), request.map_err(unsendable))
         }
-        Effect::Converge { .. } | Effect::Announce(_) => return None,
+        Effect::Converge { .. } | Effect::Announce(_) | Effect::Answer { .. } => return None,
+        Effect::ListAddresses => (About::ListAddresses, addresses::page(None)),
         Effect::Emit(note) => {
             let request = event(&note, identity, wall);
             (About::Emit(note.key), request)
@@ -174,8 +194,53 @@ pub(super) fn call(effect: Effect, identity: &str, wall: i64) -> Option<Call> {
             let request = status_patch(&cluster::<crds::LoadBalancerClass>(), &name, &patch);
             (About::ClassStatus(name), request)
         }
+        Effect::WriteReservation { address, change } => {
+            (About::Reservation(address), reservation(address, change))
+        }
     };
     Some(Call { about, request })
+}
+
+/// Only the parent and the label make it ours; the owner lets Kubernetes delete it with its pool, also
+/// where no controller runs.
+fn reservation(address: IpAddr, change: Change) -> Result<Request<Vec<u8>>, Failure> {
+    let (name, at) = (address.to_string(), cluster::<IPAddress>());
+    match change {
+        Change::Create { pool, uid } => {
+            let body = json!({
+                "apiVersion": IPAddress::API_VERSION,
+                "kind": IPAddress::KIND,
+                "metadata": {
+                    "name": name,
+                    "labels": {
+                        reserve::LABEL: reserve::OURS,
+                        "ipaddress.kubernetes.io/ip-family": Family::of(address).as_str(),
+                    },
+                    "ownerReferences": [{
+                        "apiVersion": AddressPool::api_version(&()),
+                        "kind": AddressPool::kind(&()),
+                        "name": &*pool,
+                        "uid": uid.as_str(),
+                    }],
+                },
+                "spec": {"parentRef": {
+                    "group": crds::GROUP, "resource": translate::ADDRESS_POOLS, "name": &*pool,
+                }},
+            });
+            at.create(&posting(), body.to_string().into_bytes())
+        }
+        Change::Delete { uid, version } => {
+            let params = DeleteParams {
+                preconditions: Some(Preconditions {
+                    resource_version: Some(version.to_string()),
+                    uid: Some(uid.to_string()),
+                }),
+                ..DeleteParams::default()
+            };
+            at.delete(&name, &params)
+        }
+    }
+    .map_err(unsendable)
 }
 
 fn services(key: &ServiceKey) -> Requests {
@@ -260,16 +325,6 @@ fn clipped(text: &str, limit: usize) -> &str {
     text.get(..text.floor_char_boundary(limit)).unwrap_or(text)
 }
 
-/// FNV-1a, 64 bits: the same in every process and version, which std's hashers do not promise.
-fn fnv1a<'a>(parts: impl IntoIterator<Item = &'a str>) -> u64 {
-    parts
-        .into_iter()
-        .flat_map(|part| part.bytes().chain([0]))
-        .fold(0xcbf2_9ce4_8422_2325, |hash, byte| {
-            (hash ^ u64::from(byte)).wrapping_mul(0x0000_0100_0000_01b3)
-        })
-}
-
 /// Sends the request and makes the input of what came of it; `None` for Events, on which nothing
 /// waits. Ends within [`TIMEOUT`].
 pub(super) async fn perform(client: &Client, call: Call, metrics: &Metrics) -> Option<Input> {
@@ -280,6 +335,11 @@ pub(super) async fn perform(client: &Client, call: Call, metrics: &Metrics) -> O
     };
     let verb = about.verb();
     match about {
+        About::ListAddresses => {
+            let result = addresses::list(client, request).await;
+            metrics.request(verb, outcome(result.as_ref().err()));
+            Some(Input::AddressesListed(result))
+        }
         About::ReadService { pass, key } => {
             let result = read::<Service, _>(client, request, &key.name, translate::service).await;
             metrics.request(verb, outcome(result.as_ref().err()));
@@ -292,6 +352,14 @@ pub(super) async fn perform(client: &Client, call: Call, metrics: &Metrics) -> O
             metrics.request(verb, outcome(result.as_ref().err()));
             Some(Input::BlockRead { id, result })
         }
+        // The reply to a deletion is another one, and nothing is read of either.
+        About::Reservation(_) => match send::<IgnoredAny>(client, request).await {
+            Ok(IgnoredAny) => {
+                metrics.request(verb, Outcome::Done);
+                written_input(about, Ok(Arc::default()))
+            }
+            Err(error) => failed(about, classify(&error), metrics),
+        },
         About::WriteService { .. }
         | About::WriteBlock(_)
         | About::Emit(_)
@@ -310,6 +378,10 @@ pub(super) async fn perform(client: &Client, call: Call, metrics: &Metrics) -> O
 pub(super) fn failed(about: About, failure: Failure, metrics: &Metrics) -> Option<Input> {
     let verb = about.verb();
     match about {
+        About::ListAddresses => {
+            metrics.request(verb, outcome(Some(&failure)));
+            Some(Input::AddressesListed(Err(failure)))
+        }
         About::ReadService { pass, key } => {
             metrics.request(verb, outcome(Some(&failure)));
             let result = Err(failure);
@@ -333,7 +405,8 @@ pub(super) fn failed(about: About, failure: Failure, metrics: &Metrics) -> Optio
         about @ (About::WriteService { .. }
         | About::WriteBlock(_)
         | About::PoolStatus(..)
-        | About::ClassStatus(_)) => {
+        | About::ClassStatus(_)
+        | About::Reservation(_)) => {
             metrics.request(verb, outcome(Some(&failure)));
             debug!(?about, ?failure, "a write failed");
             written_input(about, Err(failure))
@@ -354,7 +427,13 @@ fn written_input(about: About, result: Result<Arc<str>, Failure>) -> Option<Inpu
             name,
             result: result.map(drop),
         }),
-        About::Emit(_) | About::ReadService { .. } | About::ReadBlock(_) => None,
+        About::Reservation(address) => Some(Input::ReservationWritten {
+            address,
+            result: result.map(drop),
+        }),
+        About::Emit(_) | About::ListAddresses | About::ReadService { .. } | About::ReadBlock(_) => {
+            None
+        }
     }
 }
 

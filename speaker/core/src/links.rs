@@ -4,6 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::net::IpAddr;
 use std::sync::Arc;
 
+use ipnet::IpNet;
 use wire::Mac;
 
 use crate::io::Unable;
@@ -19,14 +20,18 @@ mod tests;
 pub(crate) struct Links {
     /// Up and with a hardware address, by index.
     usable: BTreeMap<u32, Link>,
+    /// Of the others.
+    down: Vec<IpNet>,
     lacking: BTreeMap<Key, (Vec<Arc<str>>, Arc<str>)>,
 }
 
 impl Links {
     /// All interfaces as of now. Whether anything changed.
     pub(crate) fn set(&mut self, links: &[Link]) -> bool {
-        let usable = (links.iter())
-            .filter(|link| link.up && link.mac.is_unicast())
+        let is_usable = |link: &&Link| link.up && link.mac.is_unicast();
+        let down = links.iter().filter(|link| !is_usable(link));
+        self.down = down.flat_map(|link| link.prefixes.clone()).collect();
+        let usable = (links.iter().filter(is_usable))
             .map(|link| (link.index, link.clone()))
             .collect();
         let before = std::mem::replace(&mut self.usable, usable);
@@ -35,6 +40,18 @@ impl Links {
 
     pub(crate) fn usable(&self) -> impl Iterator<Item = &Link> {
         self.usable.values()
+    }
+
+    /// The usable links of an address of ours.
+    pub(crate) fn carrying(&self, own: IpAddr) -> BTreeSet<u32> {
+        let is_on = |link: &&Link| link.prefixes.iter().any(|prefix| prefix.contains(&own));
+        let carrying = self.usable.values().filter(is_on);
+        carrying.map(|link| link.index).collect()
+    }
+
+    /// Whether all links of an address of ours are down.
+    pub(crate) fn are_down(&self, own: IpAddr) -> bool {
+        self.down.iter().any(|prefix| prefix.contains(&own)) && self.carrying(own).is_empty()
     }
 
     pub(crate) fn name(&self, index: u32) -> Option<&Arc<str>> {

@@ -18,7 +18,11 @@ use std::{
 use clap::Parser as _;
 use devapi::DevApi;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::OwnerReference;
-use kube::{Api, api::PostParams};
+use kube::{
+    Api,
+    api::{Patch, PatchParams, PostParams},
+};
+use rustix::process::{Pid, Signal, kill_process};
 use rustix::thread::{LinkNameSpaceType, move_into_link_name_space};
 use serde_json::{Value, json};
 use tempfile::TempDir;
@@ -183,6 +187,31 @@ impl Town {
         let name = addresses[0].replace(':', "-");
         let spec = serde_json::from_value(spec).unwrap();
         self.create(&crds::Announcement::new(&name, spec));
+    }
+
+    /// From now on only that node may answer for what [`Self::announce`] was told.
+    pub fn move_to(&self, node: usize, first: &str) {
+        let _within = self.runtime.enter();
+        let api = Api::<crds::Announcement>::all(self.api.client());
+        let patch = Patch::Merge(json!({"spec": {"nodes": [name(node)]}}));
+        let (announcement, parameters) = (first.replace(':', "-"), PatchParams::default());
+        let patching = api.patch(&announcement, &parameters, &patch);
+        self.runtime.block_on(patching).unwrap();
+    }
+
+    /// The speaker stands still.
+    pub fn stop(&self, node: usize) {
+        self.signal(node, Signal::STOP);
+    }
+
+    /// And goes on.
+    pub fn resume(&self, node: usize) {
+        self.signal(node, Signal::CONT);
+    }
+
+    fn signal(&self, node: usize, signal: Signal) {
+        let pid = Pid::from_child(self.speakers[node].as_ref().unwrap());
+        kill_process(pid, signal).unwrap();
     }
 
     /// What that node says that it announces; empty while it has said nothing.

@@ -10,7 +10,7 @@
     reason = "test code: a broken assumption must end the test"
 )]
 
-#[path = "../../cluster/tests/common/mod.rs"]
+#[path = "../../cluster/tests/common/real.rs"]
 mod common;
 
 use std::{fs, path::Path};

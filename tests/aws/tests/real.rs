@@ -12,7 +12,7 @@
 
 #[path = "../../cluster/tests/common/chart.rs"]
 mod chart;
-#[path = "../../cluster/tests/common/mod.rs"]
+#[path = "../../cluster/tests/common/real.rs"]
 mod common;
 #[path = "../../cluster/tests/common/rights.rs"]
 mod rights;

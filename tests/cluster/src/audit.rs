@@ -1,6 +1,8 @@
 //! The audit log: one line for every finished request, as the API server wrote it. This is how
 //! writes are counted, and how verbs used are compared with verbs granted.
 
+use std::collections::BTreeMap;
+
 use serde::Deserialize;
 
 /// One finished request.
@@ -27,6 +29,22 @@ pub struct AuditLine {
     /// Absent while nothing was answered.
     #[serde(default)]
     pub response_status: Option<ResponseStatus>,
+    /// What admission noted.
+    #[serde(default)]
+    pub annotations: BTreeMap<String, String>,
+}
+
+/// What one entry of a MutatingWebhookConfiguration was asked.
+#[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Debug, Deserialize)]
+pub struct Consulted {
+    /// The entry's name.
+    pub webhook: String,
+    /// Whether it changed the object.
+    #[serde(default)]
+    pub mutated: bool,
+    /// Whether the object passed because there was no answer.
+    #[serde(default)]
+    pub failed_open: bool,
 }
 
 impl AuditLine {
@@ -42,6 +60,29 @@ impl AuditLine {
     #[must_use]
     pub fn is_write(&self) -> bool {
         !matches!(self.verb.as_str(), "get" | "list" | "watch")
+    }
+
+    /// The entries of this MutatingWebhookConfiguration that were asked, in order.
+    #[must_use]
+    pub fn consulted(&self, configuration: &str) -> Vec<Consulted> {
+        #[derive(Deserialize)]
+        struct Note {
+            configuration: String,
+            #[serde(flatten)]
+            consulted: Consulted,
+        }
+        const ASKED: &str = "mutation.webhook.admission.k8s.io/";
+        let places = self
+            .annotations
+            .iter()
+            .filter_map(|(name, note)| Some((name.strip_prefix(ASKED)?, note)));
+        let notes = places.filter_map(|(place, note)| {
+            let mut note: Note = serde_json::from_str(note).ok()?;
+            let open = format!("failed-open.{ASKED}{place}");
+            note.consulted.failed_open = self.annotations.contains_key(&open);
+            (note.configuration == configuration).then_some(note.consulted)
+        });
+        notes.collect()
     }
 
     /// `services/status`, `leases`, ...

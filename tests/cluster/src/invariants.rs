@@ -99,14 +99,13 @@ pub fn settled(services: &[Value], blocks: &[Value], pools: &[Value]) -> Vec<Str
     let mut wrong = doubles(services);
     let mut held: BTreeSet<(String, String)> = BTreeSet::new();
     for block in blocks {
-        for claim in each(&block["spec"]["claims"]) {
-            for holder in each(&claim["holders"]) {
-                if holder["kind"] == "LoadBalancer" {
-                    let text = |value: &Value| value.as_str().unwrap_or_default().to_owned();
-                    if !held.insert((text(&claim["number"]), text(&holder["uid"]))) {
-                        wrong.push(format!("{claim} stands in two blocks"));
-                    }
-                }
+        for claim in block["spec"]["claims"].as_str().unwrap_or_default().lines() {
+            // Number, kind, Service, uid.
+            let words: Vec<&str> = claim.split(' ').collect();
+            if let [number, "LoadBalancer", _, uid, ..] = words.as_slice()
+                && !held.insert(((*number).to_owned(), (*uid).to_owned()))
+            {
+                wrong.push(format!("{claim} stands in two blocks"));
             }
         }
     }
@@ -195,16 +194,11 @@ mod tests {
     }
 
     fn block(claims: &[(&str, &[&str])]) -> Value {
-        let claims: Vec<Value> = claims
-            .iter()
-            .map(|(number, uids)| {
-                let holders: Vec<Value> = uids
-                    .iter()
-                    .map(|uid| json!({"uid": uid, "kind": "LoadBalancer"}))
-                    .collect();
-                json!({"number": number, "holders": holders})
-            })
-            .collect();
+        let each = |(number, uids): &(&str, &[&str])| {
+            let claim = |uid: &&str| format!("{number} LoadBalancer n/s {uid} 1");
+            uids.iter().map(claim).collect::<Vec<_>>()
+        };
+        let claims = claims.iter().flat_map(each).collect::<Vec<_>>().join("\n");
         json!({"spec": {"claims": claims}})
     }
 

@@ -13,6 +13,7 @@ use std::{
 };
 
 use anyhow::{Context as _, Result, bail, ensure};
+use base64::{Engine as _, engine::general_purpose::STANDARD as BASE64};
 use k8s_openapi::api::{
     authentication::v1::{TokenRequest, TokenRequestSpec},
     core::v1::ServiceAccount,
@@ -67,6 +68,8 @@ pub struct ControlPlane {
     address: IpAddr,
     /// Where we reach it: the same, or on loopback what is forwarded into the lab.
     reached: IpAddr,
+    /// `--service-cluster-ip-range`.
+    service_cidrs: String,
     /// The namespaces in which the parts run; none: ours.
     sandbox: Option<Sandbox>,
     /// The admin's bearer token.
@@ -97,6 +100,14 @@ impl ControlPlane {
     /// # Errors
     /// As [`start`](Self::start).
     pub async fn start_with(options: Options) -> Result<Self> {
+        Self::start_on(SERVICE_CIDRS, options).await
+    }
+
+    /// With these for `--service-cluster-ip-range`, the primary family first.
+    ///
+    /// # Errors
+    /// As [`start`](Self::start).
+    pub async fn start_on(service_cidrs: &str, options: Options) -> Result<Self> {
         let binary = tokio::task::spawn_blocking(Binary::build).await??;
         let address = loopback();
         let mut plane = Self {
@@ -104,6 +115,7 @@ impl ControlPlane {
             binary,
             address,
             reached: address,
+            service_cidrs: service_cidrs.to_owned(),
             sandbox: None,
             token: word()?,
         };
@@ -127,6 +139,7 @@ impl ControlPlane {
             binary,
             address: net::PLANE.into(),
             reached: loopback(),
+            service_cidrs: SERVICE_CIDRS.to_owned(),
             sandbox: Some(sandbox),
             token: word()?,
         };
@@ -295,6 +308,11 @@ impl ControlPlane {
         self.ready().await
     }
 
+    /// What [`restart_api_server`](Self::restart_api_server) gives for `--service-cluster-ip-range`.
+    pub fn set_service_cidrs(&mut self, service_cidrs: &str) {
+        self.service_cidrs = service_cidrs.to_owned();
+    }
+
     /// Kills the API server without warning.
     pub(crate) fn stop_api_server(&mut self) -> Result<()> {
         self.keeper.stop("kube-apiserver")
@@ -314,6 +332,26 @@ impl ControlPlane {
         let compact = format!(r#"{{"revision": "{revision}", "physical": true}}"#);
         let done = post(&etcd, "/v3/kv/compaction", &compact).await?;
         ensure!(done.get("header").is_some(), "not compacted: {done}");
+        Ok(())
+    }
+
+    /// Writes a Service into etcd, past everything that the API server checks.
+    ///
+    /// # Errors
+    /// When it has no name or namespace, or etcd does not answer as expected.
+    pub async fn smuggle(&self, service: &serde_json::Value) -> Result<()> {
+        let part = |field: &str| {
+            let text = service.pointer(field).and_then(serde_json::Value::as_str);
+            text.with_context(|| format!("no {field} in {service}"))
+        };
+        let (namespace, name) = (part("/metadata/namespace")?, part("/metadata/name")?);
+        let put = format!(
+            r#"{{"key": "{}", "value": "{}"}}"#,
+            BASE64.encode(format!("/registry/services/specs/{namespace}/{name}")),
+            BASE64.encode(service.to_string())
+        );
+        let done = post(&self.url(2379), "/v3/kv/put", &put).await?;
+        ensure!(done.get("header").is_some(), "not written: {done}");
         Ok(())
     }
 
@@ -416,7 +454,7 @@ impl ControlPlane {
         api.args(["--etcd-servers", &self.url(2379)])
             .args(["--bind-address", &address, "--advertise-address", &address])
             .args(["--secure-port", "6443"])
-            .args(["--service-cluster-ip-range", SERVICE_CIDRS])
+            .args(["--service-cluster-ip-range", &self.service_cidrs])
             .args(["--authorization-mode", "Node,RBAC"])
             .args(["--enable-admission-plugins", "NodeRestriction"])
             .args(["--service-account-issuer", "https://kubernetes.default.svc"])

@@ -138,6 +138,22 @@ mod lab {
         assert_eq!(nodes, "node/node1\nnode/node2\n");
         let routes = told(cluster(&home).args(["on", "client", "ip", "route"]));
         assert!(routes.contains("default via 10.200.0.1"), "{routes}");
+        // Who asks for an address of nobody is refused, and the node does not remember it: the same
+        // connection is another one once somebody has the address.
+        let node = ["10.200.0.11", "10250"];
+        let nobody = ["203.0.113.9", "80"];
+        let on = |host: &str, words: &[&str]| told(cluster(&home).args(["on", host]).args(words));
+        on("client", &["ip", "route", "add", nobody[0], "via", node[0]]);
+        let ask = |[host, port]: [&str; 2]| {
+            let url = format!("http://{host}:{port}/");
+            let curl = ["curl", "--silent", "--max-time", "2", &url];
+            let output = cluster(&home).args(["on", "client"]).args(curl).output();
+            let answered = output.unwrap().status.success();
+            let remembered = on("node1", &["conntrack", "-L", "--orig-dst", host]);
+            (answered, !remembered.is_empty())
+        };
+        until("connections are remembered", || ask(node) == (true, true));
+        assert_eq!(ask(nobody), (false, false));
         let init = number(&home.join("sandbox"));
         told(cluster(&home).arg("down"));
         assert!(!home.exists());

@@ -6,7 +6,8 @@ mod tally;
 
 use std::{
     io::Write,
-    net::{IpAddr, Ipv6Addr, UdpSocket},
+    net::{IpAddr, Ipv4Addr, Ipv6Addr, UdpSocket},
+    num::NonZeroU32,
     process::Command,
     sync::mpsc::Receiver,
     time::{Duration, Instant, SystemTime, UNIX_EPOCH},
@@ -19,7 +20,7 @@ use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use serde_json::json;
 use wire::{Mac, arp, filter, ndp};
 
-use crate::tally::{Answer, Tally};
+use crate::tally::{Answer, Tally, Unanswered};
 
 /// No frame about an address is longer.
 const FRAME: usize = 2048;
@@ -28,11 +29,17 @@ const FRAME: usize = 2048;
 ///
 /// {"start_unix_ms":…,"interface":…,"mac":…} first;
 /// {"t_ms":12.345,"ip":…,"mac":…,"kind":"answer"|"announcement","asked_at":12.1} for every frame in
-/// which somebody says that it has an address (asked_at: when it was asked for last; null: never);
+/// which somebody says that it has an address (asked_at: when the question was sent that it answers;
+/// null: none of the last half second);
+/// {"t_ms":…,"ip":…,"kind":"unanswered","asked_at":…} for every question without an answer after half
+/// a second, or when its source is needed again;
 /// {"t_ms":…,"mark":…} for every line on stdin, to have events on the same clock;
-/// {"summary":{…}} last: per address how often it was asked for, how many of these questions found an
-/// answer before the next was sent, the longest silence, and the first and last answer of each
-/// hardware address.
+/// {"summary":{…}} last: per address how many questions there were, how many of them were answered,
+/// were not, and were too young at the end to say, the slowest answer, the longest silence, and the
+/// first and last answer of each hardware address.
+///
+/// An answer names whom it is for: with --sources each question has a source of its own, and so many
+/// that none is used twice in half a second tell a late answer from none.
 ///
 /// Times are milliseconds since the start, monotonic. With --claim-every-ms it also says itself that it
 /// has the addresses, as a foreign machine would. Ends after --seconds, or when stdin has the line
@@ -55,7 +62,8 @@ pub struct Arguments {
     /// End claiming after so many announcements of each address.
     #[arg(long, default_value_t = u64::MAX, value_name = "N", hide_default_value = true)]
     claims: u64,
-    /// Do not print every answer, only the first after a change of the hardware address and the summary.
+    /// Do not print every answer and every question without one, only the first answer after a change of
+    /// the hardware address, and the summary.
     #[arg(long)]
     quiet: bool,
     /// Hardware address to ask and claim with; without it the interface's.
@@ -64,6 +72,9 @@ pub struct Arguments {
     /// IP address to ask from, one per family; without it what the routing table says.
     #[arg(long, value_name = "IP")]
     source: Vec<IpAddr>,
+    /// Ask from so many addresses in turn: the source and those that follow it.
+    #[arg(long, default_value_t = NonZeroU32::MIN, value_name = "N")]
+    sources: NonZeroU32,
     /// What to ask for.
     #[arg(required = true, value_name = "IP")]
     addresses: Vec<IpAddr>,
@@ -78,31 +89,50 @@ fn mac(text: &str) -> Result<Mac, String> {
     ))
 }
 
-/// An address with the frames that are sent for it.
-struct Question {
-    ask: Vec<u8>,
+/// An address and what is sent for it.
+struct Subject {
+    ip: IpAddr,
+    /// Whom to ask from, and how.
+    asks: Vec<(IpAddr, Vec<u8>)>,
     claim: Vec<u8>,
 }
 
-impl Question {
-    fn new(ip: IpAddr, mac: Mac, source: &[IpAddr]) -> Result<Self> {
-        let from = (source.iter().copied())
+impl Subject {
+    fn new(ip: IpAddr, mac: Mac, source: &[IpAddr], sources: NonZeroU32) -> Result<Self> {
+        let first = (source.iter().copied())
             .find(|from| from.is_ipv4() == ip.is_ipv4())
             .map_or_else(|| local_address(ip), Ok)?;
-        Ok(match (ip, from) {
-            (IpAddr::V4(ip), IpAddr::V4(from)) => Self {
-                ask: arp::Packet::request(mac, from, ip).write(),
-                claim: arp::Packet::announcement(mac, ip).write(),
+        let ask = |number| {
+            let from = following(first, number)
+                .with_context(|| format!("fewer than {sources} addresses follow {first}"))?;
+            let frame = match (ip, from) {
+                (IpAddr::V4(ip), IpAddr::V4(from)) => arp::Packet::request(mac, from, ip).write(),
+                (IpAddr::V6(ip), IpAddr::V6(from)) => {
+                    ndp::Message::solicitation(mac, from, ip).write()
+                }
+                (IpAddr::V4(_), IpAddr::V6(_)) | (IpAddr::V6(_), IpAddr::V4(_)) => {
+                    anyhow::bail!("{ip} cannot be asked for from {from}")
+                }
+            };
+            Ok((from, frame))
+        };
+        Ok(Self {
+            ip,
+            asks: (0..sources.get()).map(ask).collect::<Result<_>>()?,
+            claim: match ip {
+                IpAddr::V4(ip) => arp::Packet::announcement(mac, ip).write(),
+                IpAddr::V6(ip) => ndp::Message::announcement(mac, ip).write(),
             },
-            (IpAddr::V6(ip), IpAddr::V6(from)) => Self {
-                ask: ndp::Message::solicitation(mac, from, ip).write(),
-                claim: ndp::Message::announcement(mac, ip).write(),
-            },
-            (IpAddr::V4(_), IpAddr::V6(_)) | (IpAddr::V6(_), IpAddr::V4(_)) => {
-                anyhow::bail!("{ip} cannot be asked for from {from}")
-            }
         })
     }
+}
+
+/// The address that many places later.
+fn following(first: IpAddr, number: u32) -> Option<IpAddr> {
+    Some(match first {
+        IpAddr::V4(ip) => Ipv4Addr::from_bits(ip.to_bits().checked_add(number)?).into(),
+        IpAddr::V6(ip) => Ipv6Addr::from_bits(ip.to_bits().checked_add(number.into())?).into(),
+    })
 }
 
 /// Where the kernel would send from; nothing is sent.
@@ -151,7 +181,7 @@ fn answer(frame: &[u8]) -> Option<Answer> {
         return says.then_some(Answer {
             ip: packet.sender_ip.into(),
             mac: packet.sender_mac,
-            announcement,
+            to: (!announcement).then_some(packet.target_ip.into()),
         });
     }
     let message = ndp::Message::read(frame)?;
@@ -160,7 +190,7 @@ fn answer(frame: &[u8]) -> Option<Answer> {
         ndp::Kind::Advertisement { solicited, .. } => Some(Answer {
             ip: message.target.into(),
             mac: message.link_layer.unwrap_or(message.source),
-            announcement: !solicited,
+            to: solicited.then_some(message.to.into()),
         }),
     }
 }
@@ -181,13 +211,17 @@ impl Beat {
         }
     }
 
-    /// Whether it is time; what was missed is not made up for.
+    /// Whether it is time; what was missed is not made up for, so that N beats are never closer than
+    /// N - 1 times the pace.
     fn due(&mut self, now: Duration) -> bool {
         if self.left == 0 || now < self.next {
             return false;
         }
         self.left -= 1;
-        self.next = (self.next + self.every).max(now);
+        self.next += self.every;
+        if self.next <= now {
+            self.next = now + self.every;
+        }
         true
     }
 
@@ -221,8 +255,8 @@ pub fn run(
 ) -> Result<()> {
     let (index, own) = interface(&arguments.interface)?;
     let mac = arguments.mac.unwrap_or(own);
-    let questions = (arguments.addresses.iter())
-        .map(|ip| Question::new(*ip, mac, &arguments.source))
+    let subjects = (arguments.addresses.iter())
+        .map(|ip| Subject::new(*ip, mac, &arguments.source, arguments.sources))
         .collect::<Result<Vec<_>>>()?;
     let program = filter::program(arguments.addresses.iter().copied());
     let tap = Tap::open(index, &program)
@@ -244,6 +278,8 @@ pub fn run(
     let claims = arguments.claim_every_ms.map_or(0, |_| arguments.claims);
     let mut claiming = Beat::new(arguments.claim_every_ms.unwrap_or_default(), claims);
     let mut tally = Tally::new(&arguments.addresses, mac);
+    let mut turn = (0..arguments.sources.get() as usize).cycle();
+    let mut unanswered = Vec::new();
     let mut frame = [0; FRAME];
     'run: loop {
         let now = start.elapsed();
@@ -251,15 +287,19 @@ pub fn run(
             break;
         }
         if claiming.due(now) {
-            for question in &questions {
+            for subject in &subjects {
                 // An interface that is down comes back; what is not sent is not answered.
-                let _lost = tap.send(&question.claim);
+                let _lost = tap.send(&subject.claim);
             }
         }
-        if asking.due(now) {
-            for (ip, question) in arguments.addresses.iter().zip(&questions) {
-                tally.asked(*ip, start.elapsed());
-                let _lost = tap.send(&question.ask);
+        if asking.due(now)
+            && let Some(turn) = turn.next()
+        {
+            for subject in &subjects {
+                if let Some((from, ask)) = subject.asks.get(turn) {
+                    unanswered.extend(tally.asked(subject.ip, *from, start.elapsed()));
+                    let _lost = tap.send(ask);
+                }
             }
         }
         let next = asking.deadline().min(claiming.deadline()).min(end);
@@ -279,6 +319,8 @@ pub fn run(
             let at = at.saturating_duration_since(start);
             say(out, &json!({"t_ms": millis(at), "mark": line}))?;
         }
+        // What is in the socket by now is in time, however late it is read.
+        let reading = start.elapsed();
         while let Ok(length) = tap.receive(&mut frame) {
             let Some(answer) = frame.get(..length).and_then(answer) else {
                 continue;
@@ -294,12 +336,23 @@ pub fn run(
                         "t_ms": millis(now),
                         "ip": answer.ip,
                         "mac": answer.mac.to_string(),
-                        "kind": if answer.announcement { "announcement" } else { "answer" },
+                        "kind": if answer.to.is_none() { "announcement" } else { "answer" },
                         "asked_at": seen.asked_at.map(millis),
                     }),
                 )?;
             }
         }
+        unanswered.extend(tally.overdue(reading));
+        for Unanswered { ip, at } in unanswered.drain(..).filter(|_| !arguments.quiet) {
+            let (now, at) = (millis(start.elapsed()), millis(at));
+            say(
+                out,
+                &json!({"t_ms": now, "ip": ip, "kind": "unanswered", "asked_at": at}),
+            )?;
+        }
     }
     say(out, &json!({"summary": tally.summary(start.elapsed())}))
 }
+
+#[cfg(test)]
+mod tests;

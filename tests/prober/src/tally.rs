@@ -1,38 +1,70 @@
 //! What was asked and answered. Pure: the time comes as an argument.
 
-use std::{collections::BTreeMap, net::IpAddr, time::Duration};
+use std::{
+    collections::{BTreeMap, VecDeque},
+    net::IpAddr,
+    time::Duration,
+};
 
 use serde::Serialize;
 use wire::Mac;
+
+/// A question without an answer for so long has none: clients have asked again, or given up.
+pub(crate) const PATIENCE: Duration = Duration::from_millis(500);
 
 /// Somebody says that it has an address.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct Answer {
     pub(crate) ip: IpAddr,
     pub(crate) mac: Mac,
-    /// Unasked, or told to everybody.
-    pub(crate) announcement: bool,
+    /// Who had asked; `None`: it is an announcement, unasked or told to everybody.
+    pub(crate) to: Option<IpAddr>,
 }
 
 /// What an answer meant.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct Seen {
-    /// When the address was asked for last.
+    /// When the question was sent that it answers.
     pub(crate) asked_at: Option<Duration>,
     /// It came from another than the answer before.
     pub(crate) changed: bool,
+}
+
+/// A question without an answer.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Unanswered {
+    pub(crate) ip: IpAddr,
+    /// When it was sent.
+    pub(crate) at: Duration,
+}
+
+/// The last question of a source.
+#[derive(Clone, Copy, Debug)]
+struct Question {
+    at: Duration,
+    is_answered: bool,
 }
 
 #[derive(Debug, Default)]
 struct Address {
     asked: u64,
     answered: u64,
-    asked_at: Option<Duration>,
-    /// Whether the last question has its answer.
-    settled: bool,
+    unanswered: u64,
+    slowest: Duration,
+    /// By source, those whose patience is not over.
+    questions: BTreeMap<IpAddr, Question>,
     last: Option<(Mac, Duration)>,
     silence: Silence,
     by: BTreeMap<Mac, Holder>,
+}
+
+impl Address {
+    /// That question counts no more.
+    fn gives_up(&mut self, ip: IpAddr, question: Question) -> Option<Unanswered> {
+        self.unanswered += u64::from(!question.is_answered);
+        let at = question.at;
+        (!question.is_answered).then_some(Unanswered { ip, at })
+    }
 }
 
 #[derive(Debug, Default, Clone, Copy)]
@@ -64,14 +96,19 @@ struct Holder {
 pub(crate) struct Tally {
     own: Mac,
     addresses: BTreeMap<IpAddr, Address>,
+    /// All questions whose patience is not over, the oldest first: address, source, when.
+    waiting: VecDeque<(IpAddr, IpAddr, Duration)>,
 }
 
 /// What is printed at the end, for one address.
 #[derive(Debug, Serialize, PartialEq)]
 pub(crate) struct Summary {
     pub(crate) asked: u64,
-    /// Questions that had an answer before the next was sent.
     pub(crate) answered: u64,
+    pub(crate) unanswered: u64,
+    /// Questions without an answer at the end, whose patience was not over.
+    pub(crate) open: u64,
+    pub(crate) slowest_ms: f64,
     pub(crate) longest_silence_ms: f64,
     pub(crate) silence_from_ms: f64,
     pub(crate) silence_to_ms: f64,
@@ -94,22 +131,52 @@ impl Tally {
         Self {
             own,
             addresses: addresses.collect(),
+            waiting: VecDeque::new(),
         }
     }
 
-    pub(crate) fn asked(&mut self, ip: IpAddr, now: Duration) {
-        if let Some(address) = self.addresses.get_mut(&ip) {
-            address.asked += 1;
-            address.asked_at = Some(now);
-            address.settled = false;
+    /// Asked for `ip` from that source. What was asked from there before can have no answer any more.
+    pub(crate) fn asked(&mut self, ip: IpAddr, from: IpAddr, now: Duration) -> Option<Unanswered> {
+        let address = self.addresses.get_mut(&ip)?;
+        address.asked += 1;
+        self.waiting.push_back((ip, from, now));
+        let question = Question {
+            at: now,
+            is_answered: false,
+        };
+        let before = address.questions.insert(from, question)?;
+        address.gives_up(ip, before)
+    }
+
+    /// Questions whose patience is over by now.
+    pub(crate) fn overdue(&mut self, now: Duration) -> Vec<Unanswered> {
+        let mut all = Vec::new();
+        while let Some((ip, from, at)) = self.waiting.front().copied()
+            && now.saturating_sub(at) >= PATIENCE
+        {
+            self.waiting.pop_front();
+            let Some(address) = self.addresses.get_mut(&ip) else {
+                continue;
+            };
+            if address.questions.get(&from).is_some_and(|of| of.at == at)
+                && let Some(question) = address.questions.remove(&from)
+            {
+                all.extend(address.gives_up(ip, question));
+            }
         }
+        all
     }
 
     /// `None`: nothing that was asked for.
     pub(crate) fn answered(&mut self, answer: &Answer, now: Duration) -> Option<Seen> {
         let address = (self.addresses.get_mut(&answer.ip)).filter(|_| answer.mac != self.own)?;
-        if !answer.announcement && !std::mem::replace(&mut address.settled, true) {
-            address.answered += u64::from(address.asked > 0);
+        let question = answer.to.and_then(|to| address.questions.get_mut(&to));
+        let asked_at = question.as_ref().map(|question| question.at);
+        if let Some(question) = question
+            && !std::mem::replace(&mut question.is_answered, true)
+        {
+            address.answered += 1;
+            address.slowest = address.slowest.max(now.saturating_sub(question.at));
         }
         let (before, since) = address.last.unzip();
         address.last = Some((answer.mac, now));
@@ -121,13 +188,13 @@ impl Tally {
             last: now,
         });
         holder.last = now;
-        if answer.announcement {
+        if answer.to.is_none() {
             holder.announcements += 1;
         } else {
             holder.answers += 1;
         }
         Some(Seen {
-            asked_at: address.asked_at,
+            asked_at,
             changed: before != Some(answer.mac),
         })
     }
@@ -148,6 +215,9 @@ impl Tally {
             Summary {
                 asked: address.asked,
                 answered: address.answered,
+                unanswered: address.unanswered,
+                open: address.asked - address.answered - address.unanswered,
+                slowest_ms: crate::millis(address.slowest),
                 longest_silence_ms: crate::millis(silence.to.saturating_sub(silence.from)),
                 silence_from_ms: crate::millis(silence.from),
                 silence_to_ms: crate::millis(silence.to),
@@ -161,86 +231,4 @@ impl Tally {
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-
-    const ME: Mac = Mac([2, 0, 0, 0, 0, 9]);
-    const A: Mac = Mac([2, 0, 0, 0, 0, 1]);
-    const B: Mac = Mac([2, 0, 0, 0, 0, 2]);
-
-    fn ms(count: u64) -> Duration {
-        Duration::from_millis(count)
-    }
-
-    fn ip() -> IpAddr {
-        [192, 0, 2, 1].into()
-    }
-
-    fn answer(mac: Mac) -> Answer {
-        Answer {
-            ip: ip(),
-            mac,
-            announcement: false,
-        }
-    }
-
-    #[test]
-    fn a_silence_between_two_owners_is_found() {
-        let mut tally = Tally::new(&[ip()], ME);
-        for at in 0..10 {
-            tally.asked(ip(), ms(at * 10));
-            match at {
-                0..3 => drop(tally.answered(&answer(A), ms(at * 10 + 1))),
-                3..8 => {}
-                _ => drop(tally.answered(&answer(B), ms(at * 10 + 1))),
-            }
-        }
-        let summary = &tally.summary(ms(100))[&ip()];
-        assert_eq!((summary.asked, summary.answered), (10, 5));
-        assert_eq!(summary.longest_silence_ms, 60.0);
-        assert_eq!(
-            (summary.silence_from_ms, summary.silence_to_ms),
-            (21.0, 81.0)
-        );
-        assert_eq!(summary.macs.len(), 2);
-        assert_eq!(summary.macs[&A.to_string()].last_ms, 21.0);
-        assert_eq!(summary.macs[&B.to_string()].first_ms, 81.0);
-    }
-
-    #[test]
-    fn two_answers_to_one_question_are_one_answered_question() {
-        let mut tally = Tally::new(&[ip()], ME);
-        tally.asked(ip(), ms(0));
-        let first = tally.answered(&answer(A), ms(1)).unwrap();
-        let second = tally.answered(&answer(B), ms(2)).unwrap();
-        assert!(first.changed && second.changed);
-        assert_eq!(first.asked_at, Some(ms(0)));
-        assert_eq!(tally.summary(ms(3))[&ip()].answered, 1);
-    }
-
-    #[test]
-    fn an_announcement_answers_no_question_but_ends_a_silence() {
-        let mut tally = Tally::new(&[ip()], ME);
-        tally.asked(ip(), ms(0));
-        let announcement = Answer {
-            announcement: true,
-            ..answer(A)
-        };
-        tally.answered(&announcement, ms(40)).unwrap();
-        let summary = &tally.summary(ms(50))[&ip()];
-        assert_eq!(summary.answered, 0);
-        assert_eq!(summary.longest_silence_ms, 40.0);
-        assert_eq!(summary.macs[&A.to_string()].announcements, 1);
-    }
-
-    #[test]
-    fn what_it_says_itself_and_what_it_did_not_ask_for_do_not_count() {
-        let mut tally = Tally::new(&[ip()], ME);
-        assert_eq!(tally.answered(&answer(ME), ms(1)), None);
-        let other = Answer {
-            ip: [192, 0, 2, 2].into(),
-            ..answer(A)
-        };
-        assert_eq!(tally.answered(&other, ms(1)), None);
-    }
-}
+mod tests;

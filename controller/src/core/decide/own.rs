@@ -12,6 +12,7 @@ use super::{
     request,
 };
 use crate::core::{
+    admit,
     numbers::{self, NumbersFound},
     record::{ServiceRecord, ServiceType},
 };
@@ -54,6 +55,9 @@ fn cluster_ips(snapshot: &Snapshot<'_>, own: &mut Own, found: &mut NumbersFound)
         if let Some(conflict) = shown(snapshot, own, number, Use::ClusterIp, "spec.clusterIPs") {
             own.missing.get_or_insert(conflict);
         }
+    }
+    if snapshot.server_gives_cluster_ips {
+        return;
     }
     if snapshot.cluster_families.is_empty() {
         if record.cluster_ips.is_empty() {
@@ -364,7 +368,7 @@ pub(super) fn suggest(
     found.ok().map(|wanted| wanted.number)
 }
 
-fn with_suggestion(
+pub(super) fn with_suggestion(
     snapshot: &Snapshot<'_>,
     usage: Use,
     taken: &BTreeSet<Number>,
@@ -391,10 +395,23 @@ fn shown(
     if !mine && snapshot.ledger.damage(number).is_some() {
         return None; // it stays as it is until the block can be read
     }
-    if let Some(other) = holders.iter().find(|holder| holder.uid != *uid)
+    // A claim of an earlier Service of this name is nobody's conflict: it is released, then recorded.
+    let former = |holder: &&Holder| holder.service == snapshot.record.key;
+    if !mine && !holders.is_empty() && holders.iter().all(|holder| former(&holder)) {
+        return None;
+    }
+    if let Some(other) = holders.iter().find(|holder| !former(holder))
         && !mine
     {
         return Some(conflict(number, field, other));
+    }
+    if let Some((owner, until)) = snapshot.allocator.retained(number)
+        && until > snapshot.now
+        && !admit::is_kept_for(owner, &snapshot.record.key)
+    {
+        // Whom it is kept for cannot have it, as the API server has given it away; it is recorded
+        // when it is not kept any longer.
+        return None;
     }
     if mine || pool_contains(snapshot.allocator, number, usage) {
         own.holds.push(Wanted {
@@ -407,7 +424,7 @@ fn shown(
     None
 }
 
-fn conflict(number: Number, field: &str, other: &Holder) -> Missing {
+pub(super) fn conflict(number: Number, field: &str, other: &Holder) -> Missing {
     Missing {
         family: number.space.family(),
         reason: Reason::NumberConflict,

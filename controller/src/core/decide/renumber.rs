@@ -43,6 +43,8 @@ pub struct Move {
     pub to: u16,
     /// Why, as the end of a sentence.
     pub why: String,
+    /// Because an older Service had it too.
+    pub was_double: bool,
 }
 
 impl Move {
@@ -189,6 +191,7 @@ pub(super) fn renumber(snapshot: &Snapshot<'_>, taken: &BTreeSet<Number>) -> Ren
                     from: port.node_port,
                     to,
                     why: words(why, port.node_port, &binding),
+                    was_double: matches!(why, Why::Twin(_)),
                 });
             }
         }
@@ -240,7 +243,7 @@ fn strays(
 }
 
 /// `pool "a"`, `pools "a", "b"`, or the pool that is asked for and does not serve.
-fn pools(binding: &Binding) -> String {
+pub(super) fn pools(binding: &Binding) -> String {
     let Binding::To(names) = binding else {
         return "every pool".to_owned();
     };

@@ -14,22 +14,28 @@ impl Engine {
         self.clouds.clear();
         self.announced.clear();
         self.epoch += 1;
-        self.effects.clear();
+        // Whoever has an answer gets it.
+        self.effects
+            .retain(|effect| matches!(effect, Effect::Answer { .. }));
         self.queue.clear();
         self.line = Line::default();
         self.pace.reset();
         self.joins.clear();
         self.pool_writes.clear();
+        self.reservations.reset();
         self.class_writes.clear();
         self.ledger.abandon();
+        self.leaks.clear();
+        self.ask_again();
         self.forget_figures();
+        if !leading {
+            // Nothing that was only about to be claimed or kept stands in the way of questions.
+            self.remember();
+        }
     }
 
-    /// The first thing a leader does: the allocator's memory is made anew from the ledger, numbers
-    /// that Services show and no block has are adopted, and everyone is looked at once.
-    pub(super) fn begin(&mut self) {
-        self.begun = true;
-        self.ports_in_charge |= self.ledger.has_ports();
+    /// The allocator's memory is made anew of what the ledger says; returns who holds anything.
+    fn remember(&mut self) -> BTreeMap<ServiceKey, BTreeSet<Uid>> {
         self.allocator = Allocator::new();
         self.set_pools();
         for (id, _) in self.ledger.damaged() {
@@ -52,16 +58,29 @@ impl Engine {
                 }
             }
         }
+        holders
+    }
+
+    /// The first thing a leader does: the allocator's memory is made anew from the ledger, numbers
+    /// that Services show and no block has are adopted, and everyone is looked at once.
+    pub(super) fn begin(&mut self, now: Now) {
+        self.begun = true;
+        self.ports_in_charge |= self.ledger.has_ports();
+        let holders = self.remember();
         self.suspects.clear();
+        self.looks.begin(now.mono);
         for (key, uids) in holders {
             let known = self.index.service(&key).map(|record| record.uid.clone());
             for uid in uids {
-                if Some(&uid) != known.as_ref() {
-                    self.suspect(&key, &uid);
+                if self.departed.remove(&uid) {
+                    self.release_all(&key, &uid, now);
+                } else if Some(&uid) != known.as_ref() {
+                    self.suspect(&key, &uid, now.mono + LEAK_GRACE);
                     self.queue.push(&key, Rank::Gone, 0);
                 }
             }
         }
+        self.departed.clear();
         self.adopt();
         self.announce_all();
         self.push_all();

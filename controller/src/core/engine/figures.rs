@@ -7,6 +7,7 @@ use allocator::PoolUsage;
 use model::{Reason, Use};
 
 use super::{Engine, PoolKind};
+use crate::core::repair;
 
 /// Who waits, what came of it and what the pools have. Only a leader knows who waits and what the
 /// pools have.
@@ -16,6 +17,8 @@ pub struct Figures {
     pub waiting: BTreeMap<Reason, usize>,
     /// How often a status was asked for, by the reason in its first condition.
     pub outcomes: BTreeMap<Reason, u64>,
+    /// What repair has found at two looks in a row; every kind is there, if only with none.
+    pub findings: BTreeMap<repair::Kind, usize>,
     /// The pools that exist.
     pub pools: Vec<PoolFigures>,
 }
@@ -58,6 +61,7 @@ impl Engine {
         let figures = Figures {
             waiting: self.index.waiting().clone(),
             outcomes: self.outcomes.clone(),
+            findings: self.findings(),
             pools: pools.collect(),
         };
         if *self.figures != figures {

@@ -6,7 +6,7 @@ use crate::core::record::Rejection;
 impl Engine {
     pub(super) fn observe(&mut self, observed: Observed, now: Now) {
         match observed {
-            Observed::Service(record) => self.service(record),
+            Observed::Service(record) => self.service(record, now),
             Observed::ServiceDeleted(key, uid) => {
                 self.index.remove_service(&key, &uid);
                 self.silence(&key, &uid);
@@ -54,6 +54,23 @@ impl Engine {
                 let changes = self.ledger.observe_deleted(id);
                 self.apply(changes, now);
             }
+            Observed::ServiceCidr(record) => {
+                self.pools_changed |= self.index.set_service_cidr(record);
+            }
+            Observed::ServiceCidrDeleted(name) => {
+                self.pools_changed |= self.index.remove_service_cidr(&name);
+            }
+            Observed::ServerVersion(version) => {
+                self.statuses_dirty |= self.reservations.server(version);
+            }
+            Observed::Reservation(record) => {
+                let address = record.address;
+                (self.index).seen(Kind::Reservation, || address.to_string());
+                self.reservations.observe(record);
+            }
+            Observed::ReservationDeleted(address) => {
+                self.reservations.observe_deleted(address, now.mono);
+            }
             Observed::Unreadable { kind, name, error } => {
                 self.counters.unreadable += 1;
                 tracing::warn!(?kind, %name, %error, reason = %Reason::Unreadable, "an object cannot be read; what was known of it stays");
@@ -76,7 +93,7 @@ impl Engine {
         }
     }
 
-    pub(super) fn service(&mut self, record: Arc<ServiceRecord>) {
+    pub(super) fn service(&mut self, record: Arc<ServiceRecord>, now: Now) {
         let key = record.key.clone();
         if let Some(known) = self.index.service(&key)
             && known.uid == record.uid
@@ -101,7 +118,7 @@ impl Engine {
         if let Some(old) = old
             && old.uid != uid
         {
-            self.suspect(&key, &old.uid);
+            self.suspect(&key, &old.uid, now.mono + LEAK_GRACE);
         }
         // Of two that show one nodePort the younger may have to change.
         for twin in self.index.shown_ports().twins(&record) {
@@ -122,17 +139,17 @@ impl Engine {
         {
             self.passes.remove(key);
         }
-        if !self.leading || !self.begun {
-            self.suspect(key, uid);
-            return;
+        if self.leading && self.begun {
+            self.leaks.remove(uid);
+            self.release_all(key, uid, now);
+        } else if decide::holds_anything(&self.allocator, uid) {
+            self.departed.insert(uid.clone());
         }
-        self.release_all(key, uid, now);
     }
 
     /// Submits the release of everything that a uid proven gone holds.
     pub(super) fn release_all(&mut self, key: &ServiceKey, uid: &Uid, now: Now) {
-        let held: Vec<(Number, Use)> = self.allocator.held_by(uid).collect();
-        for (number, usage) in held {
+        for (number, usage) in self.held_under(key, uid) {
             let retain = self.retention(key, number, usage, now);
             self.ledger.submit(Op::Release {
                 number,
@@ -169,6 +186,10 @@ impl Engine {
     }
 
     pub(super) fn listed(&mut self, kind: Kind, now: Now) {
+        if kind == Kind::Reservation {
+            let seen = |name: &str| self.index.was_seen(kind, name);
+            self.reservations.retain(seen, now.mono);
+        }
         if kind == Kind::Block {
             let lost: Vec<BlockId> = self
                 .ledger
@@ -194,25 +215,20 @@ impl Engine {
         for key in vanished.services {
             // A list is no proof: the cache behind it may be stale. A quorum read decides.
             if let Some(uid) = before.get(&key) {
-                self.suspect(&key, uid);
+                self.suspect(&key, uid, now.mono + LEAK_GRACE);
             }
             self.push(&key);
         }
         if vanished.others {
             match kind {
-                Kind::AddressPool | Kind::NodePortPool => self.pools_changed = true,
-                Kind::Service | Kind::Namespace | Kind::Class | Kind::Block => self.push_all(),
+                Kind::AddressPool | Kind::NodePortPool | Kind::ServiceCidr => {
+                    self.pools_changed = true;
+                }
+                Kind::Service | Kind::Namespace | Kind::Class | Kind::Block | Kind::Reservation => {
+                    self.push_all()
+                }
             }
         }
         self.synced.insert(kind);
-    }
-
-    pub(super) fn suspect(&mut self, key: &ServiceKey, uid: &Uid) {
-        if decide::holds_anything(&self.allocator, uid) {
-            self.suspects
-                .entry(key.clone())
-                .or_default()
-                .insert(uid.clone());
-        }
     }
 }

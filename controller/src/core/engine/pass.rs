@@ -11,10 +11,12 @@ impl Engine {
             allocator: &self.allocator,
             ledger: &self.ledger,
             cluster_families: &self.cluster_families,
+            server_gives_cluster_ips: self.index.service_cidrs().are_known(),
             aws: self.aws,
             told: self.told(&record.key, &record.uid),
             node_port_policy: self.has_node_port_policy(),
             shown_ports: self.index.shown_ports(),
+            shown_addresses: self.index.shown_addresses(),
             foreign: self.pace.foreign(),
             refused: self.pace.refused(&record.key),
             may_renumber: self.pace.allows(&record.key),
@@ -26,7 +28,7 @@ impl Engine {
         let Some(record) = self.index.service(key).cloned() else {
             self.line.leave(key);
             self.announce(key, None);
-            self.prove(key, None, Vec::new());
+            self.prove(key, None, Vec::new(), now);
             return;
         };
         if let Some((version, until)) = self.awaited.get(key) {
@@ -69,6 +71,7 @@ impl Engine {
             None => {
                 for note in settled.notes(&record) {
                     self.counters.events += 1;
+                    self.counters.put_back += u64::from(note.reason == Reason::Repaired);
                     self.effects.push(Effect::Emit(note));
                 }
                 self.counters.status_writes += u64::from(settled.status.is_some());
@@ -87,7 +90,7 @@ impl Engine {
             });
             return;
         }
-        self.prove(key, Some(&record), decision.surplus);
+        self.prove(key, Some(&record), decision.surplus, now);
     }
 
     /// Whether the pass is put off because a new external address might be one that an older
@@ -145,7 +148,9 @@ impl Engine {
         for wanted in holds {
             let committed = self.ledger.holder(wanted.number, &record.uid, wanted.usage);
             let settled = committed.is_some_and(|holder| {
-                holder.sharing == wanted.sharing && (!wanted.written || holder.at == record.version)
+                holder.service == record.key
+                    && holder.sharing == wanted.sharing
+                    && (!wanted.written || holder.at == record.version)
             });
             if settled {
                 continue;
@@ -166,6 +171,7 @@ impl Engine {
                 number: wanted.number,
                 holder,
                 join: self.joins.contains(&(wanted.number, record.uid.clone())),
+                shown: !wanted.written && shows(record, wanted.number, wanted.usage),
             });
             open += 1;
         }
@@ -179,6 +185,7 @@ impl Engine {
         key: &ServiceKey,
         record: Option<&ServiceRecord>,
         surplus: Vec<(Number, Use)>,
+        now: Now,
     ) {
         let mut doubtful = Vec::new();
         if let Some(record) = record {
@@ -190,13 +197,7 @@ impl Engine {
                 }
             }
         }
-        let suspects: Vec<Uid> = self
-            .suspects
-            .get(key)
-            .into_iter()
-            .flatten()
-            .cloned()
-            .collect();
+        let suspects = self.due_suspects(key, now.mono);
         if doubtful.is_empty() && suspects.is_empty() {
             self.queue.succeeded(key);
             return;
@@ -299,7 +300,7 @@ impl Engine {
             if found.as_ref().is_some_and(|found| found.uid == suspect) {
                 again = true; // it lives; the watch is behind
             } else {
-                self.release_all(key, &suspect, now);
+                self.release_leaked(key, &suspect, found.as_deref(), now);
             }
         }
         for (number, usage, at) in surplus {

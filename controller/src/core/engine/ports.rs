@@ -2,7 +2,14 @@
 //! API server gives from.
 
 use super::*;
-use crate::core::decide::Move;
+use crate::core::{
+    decide::Move,
+    pools::Server,
+    reserve::{self, Ability},
+};
+
+/// What is to be reserved is looked at so often at most, while something happens.
+const RESERVE_INTERVAL: Duration = Duration::from_secs(1);
 
 impl Engine {
     /// Whether some NodePortPool can be read: without one no nodePort is changed.
@@ -46,6 +53,7 @@ impl Engine {
     fn tell_moves(&mut self, record: &ServiceRecord, moves: &[Move]) {
         for moved in moves {
             self.counters.renumbered += 1;
+            self.counters.doubles_renumbered += u64::from(moved.was_double);
             self.emit(record, true, Reason::NodePortMoved, moved.to_string());
         }
     }
@@ -91,12 +99,69 @@ impl Engine {
     /// all are filled (after a restart), at pools of cluster IPs, which only such a one needs.
     pub(super) fn server_range(&self) -> Option<ServerRange> {
         let range = self.pace.range();
-        let leaves_them = self.ports_left_empty || !self.cluster_families.is_empty();
+        let cluster_ips_too =
+            !self.index.service_cidrs().are_known() && !self.cluster_families.is_empty();
+        let leaves_them = self.ports_left_empty || cluster_ips_too;
         (range.told || !leaves_them).then_some(range)
     }
 
-    /// No pool hands out a port that the API server does not take.
+    /// What is known of the API server's own allocators.
+    pub(super) fn server(&self) -> Server<'_> {
+        let cidrs = self.index.service_cidrs();
+        Server {
+            ports: self.server_range(),
+            cidrs: cidrs.are_known().then_some(cidrs),
+            reservations: self.reservations.ability(),
+        }
+    }
+
+    /// Whether any address is reserved, or may have to be.
+    pub(super) fn reserves(&self) -> bool {
+        let mut pools = self.allocator.pools();
+        let may = self.reservations.ability() == Ability::Kept
+            && self.index.service_cidrs().are_known()
+            && pools.any(|(pool, _)| pool.usage == Use::ClusterIp);
+        may || !self.reservations.is_empty()
+    }
+
+    /// Keeps addresses of ours from the API server's own picks.
+    pub(super) fn reserve(&mut self, now: Now) {
+        if !self.reserves() {
+            return;
+        }
+        if now.mono >= self.reserve_at {
+            self.reserve_at = now.mono + RESERVE_INTERVAL;
+            self.reserve_dirty = false;
+            let wanted = match self.reservations.ability() {
+                Ability::Kept => {
+                    let services = self.index.services();
+                    let shown = services.flat_map(|record| &record.cluster_ips);
+                    let shown = shown.map(|address| Number::from(*address)).collect();
+                    let cidrs = self.index.service_cidrs();
+                    reserve::wanted(&self.allocator, cidrs, &shown, now.wall)
+                }
+                Ability::Off | Ability::TooOld => BTreeMap::new(),
+            };
+            self.reservations.want(wanted, now.mono);
+        }
+        let allocator = &self.allocator;
+        let free = |number| reserve::is_free(allocator, number, now.wall);
+        self.reservations.write(now.mono, free, &mut self.effects);
+    }
+
+    /// When that has something to do.
+    pub(super) fn reserve_due(&self) -> Option<Duration> {
+        if !self.reserves() {
+            return None;
+        }
+        let look = self.reserve_dirty.then_some(self.reserve_at);
+        self.reservations.next_due().into_iter().chain(look).min()
+    }
+
+    /// No pool hands out a number that the API server does not take.
     pub(super) fn set_unusable(&self, pools: &mut [Pool]) {
+        let cidrs = self.index.service_cidrs();
+        cidrs.bound(pools);
         let Some(range) = self.server_range() else {
             return;
         };

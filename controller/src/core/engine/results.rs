@@ -16,10 +16,16 @@ impl Engine {
                             .service(&holder.service)
                             .map(|record| &record.uid);
                         if known != Some(&holder.uid) {
-                            self.suspects
-                                .entry(holder.service.clone())
-                                .or_default()
-                                .insert(holder.uid.clone());
+                            let due = now.mono + LEAK_GRACE;
+                            self.suspected(&holder.service, &holder.uid, due);
+                            // An edit by hand may have given a living Service's claim to another
+                            // name: that Service records it anew.
+                            let owner = (self.index.services())
+                                .find(|record| record.uid == holder.uid)
+                                .map(|record| record.key.clone());
+                            if let Some(key) = owner {
+                                self.push(&key);
+                            }
                         }
                         self.queue
                             .push_at(&holder.service, now.mono + SUSPECT_AFTER);
@@ -29,17 +35,18 @@ impl Engine {
                 }
                 Change::Freed(number, holder) => {
                     self.unhold(number, &holder.uid, holder.usage);
+                    if !decide::holds_anything(&self.allocator, &holder.uid) {
+                        self.departed.remove(&holder.uid);
+                    }
                     self.push(&holder.service);
                 }
                 Change::Retained(number, owner, until) => {
                     self.allocator.retain(number, owner, until);
                     self.statuses_dirty = true;
+                    // The one that shows it may have been looked at before this came.
+                    self.push_showing(number);
                 }
-                Change::Unretained(number) => {
-                    self.allocator.unretain(number);
-                    self.statuses_dirty = true;
-                    self.wake(number);
-                }
+                Change::Unretained(number) => self.unretained(number),
                 Change::Damaged(id, rejection) => {
                     tracing::warn!(block = %id.name(), reason = %rejection.reason, "{}", rejection.message);
                     self.allocator.quarantine(id);
@@ -65,6 +72,10 @@ impl Engine {
                         .is_none()
                 {
                     self.unhold(number, &holder.uid, holder.usage);
+                    // Holding it has made memory forget whom the ledger keeps it for.
+                    if let Some((owner, until)) = self.ledger.retained(number) {
+                        self.allocator.retain(number, owner.clone(), until);
+                    }
                 }
                 let key = &holder.service;
                 let Some(pass) = self.passes.get_mut(key) else {
@@ -94,19 +105,47 @@ impl Engine {
                         self.counters.releases += 1;
                         self.unhold(number, &uid, usage);
                     }
+                    self.leak_ended(&uid, number, true);
                     return;
                 }
+                self.leak_ended(&uid, number, false);
                 // The block cannot be read, or somebody renewed the claim: prove it once more later.
                 let holders = self.allocator.holders(number).iter();
                 let found = holders.into_iter().find(|holder| holder.uid == uid);
                 if let Some(key) = found.map(|holder| holder.service.clone()) {
                     if self.index.service(&key).map(|record| &record.uid) != Some(&uid) {
-                        self.suspect(&key, &uid);
+                        self.suspect(&key, &uid, now.mono + SUSPECT_AFTER);
                     }
                     self.queue.push_at(&key, now.mono + SUSPECT_AFTER);
                 }
             }
-            Op::Forget { .. } => {}
+            Op::Reserve { number, owner, .. } => self.reservation_ended(number, &owner, fate),
+            Op::Forget { number, now } => {
+                // Nobody is to be waited for whom only memory knows.
+                let over = |(_, until): (&ServiceKey, i64)| until <= now;
+                if self.ledger.retained(number).is_none()
+                    && self.allocator.retained(number).is_some_and(over)
+                {
+                    self.unretained(number);
+                }
+            }
+        }
+    }
+
+    /// A number is kept for nobody any longer.
+    pub(super) fn unretained(&mut self, number: Number) {
+        self.allocator.unretain(number);
+        self.statuses_dirty = true;
+        self.wake(number);
+        self.push_showing(number);
+    }
+
+    /// Whoever shows the port could not be recorded while it was kept for another.
+    fn push_showing(&mut self, number: Number) {
+        let Some(port) = number.as_port() else { return };
+        let showing: Vec<_> = self.index.shown_ports().all(port).cloned().collect();
+        for key in showing {
+            self.push(&key);
         }
     }
 
@@ -125,6 +164,7 @@ impl Engine {
             keys.extend(self.index.waiting_for_pool(&pool.name).cloned());
         }
         keys.extend(self.index.waiting_because(Reason::NumberConflict));
+
         for key in keys {
             self.push(&key);
         }

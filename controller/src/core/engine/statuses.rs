@@ -2,6 +2,21 @@
 
 use super::*;
 
+/// The families of the pools of cluster IPs. IPv4 first: what Kubernetes does unless told otherwise
+/// by the order of its flag.
+fn pool_families(pools: &[Pool]) -> Vec<Family> {
+    let mut families = BTreeSet::new();
+    for pool in pools.iter().filter(|pool| pool.usage == Use::ClusterIp) {
+        if !pool.v4.is_empty() {
+            families.insert(Family::V4);
+        }
+        if !pool.v6.is_empty() {
+            families.insert(Family::V6);
+        }
+    }
+    families.into_iter().collect()
+}
+
 impl Engine {
     pub(super) fn set_pools(&mut self) {
         self.pools_changed = false;
@@ -10,17 +25,10 @@ impl Engine {
             .pools()
             .filter_map(|record| record.pool.as_ref().ok().cloned())
             .collect();
-        let mut families = BTreeSet::new();
-        for pool in pools.iter().filter(|pool| pool.usage == Use::ClusterIp) {
-            if !pool.v4.is_empty() {
-                families.insert(Family::V4);
-            }
-            if !pool.v6.is_empty() {
-                families.insert(Family::V6);
-            }
-        }
-        // IPv4 first: what Kubernetes does unless told otherwise by the order of its flag.
-        self.cluster_families = families.into_iter().collect();
+        self.cluster_families = match self.index.service_cidrs().are_known() {
+            true => self.index.service_cidrs().families(),
+            false => pool_families(&pools),
+        };
         let has_port_pool = self
             .index
             .pools()
@@ -52,7 +60,7 @@ impl Engine {
                 record,
                 &self.allocator,
                 &self.ledger,
-                self.server_range(),
+                self.server(),
                 now.wall,
             );
             if let Some(patch) = pools::patch(record, &wanted) {
@@ -88,10 +96,26 @@ impl Engine {
         reason: Reason,
         note: String,
     ) {
+        self.emit_about(
+            (record.key.clone(), record.uid.clone()),
+            warning,
+            reason,
+            note,
+        );
+    }
+
+    /// The same of a Service of which there is no record, any longer perhaps.
+    pub(super) fn emit_about(
+        &mut self,
+        (key, uid): (ServiceKey, Uid),
+        warning: bool,
+        reason: Reason,
+        note: String,
+    ) {
         self.counters.events += 1;
         self.effects.push(Effect::Emit(EventNote {
-            key: record.key.clone(),
-            uid: record.uid.clone(),
+            key,
+            uid,
             warning,
             reason,
             note,

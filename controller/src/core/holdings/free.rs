@@ -107,7 +107,9 @@ fn stock(pool: &Pool, space: Space) -> RangeSet {
         }
         Use::LoadBalancer | Use::NodePort | Use::HealthCheckNodePort => ranges.clone(),
     };
-    ranges.subtract(pool.reserved(space))
+    ranges
+        .subtract(pool.reserved(space))
+        .subtract(pool.unusable(space))
 }
 
 fn lowest(allocator: &Allocator, pool: &Pool, space: Space, count: usize) -> Vec<Number> {

@@ -6,15 +6,17 @@ use std::{
 };
 
 use allocator::{
-    Allocator,
+    Allocator, Pool,
     block::{BlockId, Claim, Holder},
 };
-use k8s_openapi::api::core::v1;
-use model::{Number, Protocol, Rejection, Space};
+use k8s_openapi::api::{core::v1, networking::v1::ServiceCIDR};
+use model::{Number, Protocol, Rejection, ServiceKey, Space, Uid, Use};
 
 use super::{Filter, Holding, Kind, NodePort, Owner, Report, Shown, fill, state};
 use crate::core::{
-    record::{PoolKind, PoolRecord, ServiceType},
+    record::{PoolKind, PoolRecord, ServiceRecord, ServiceType},
+    repair::{self, Recorded},
+    service_cidrs::ServiceCidrs,
     translate,
 };
 
@@ -24,17 +26,25 @@ pub struct Given {
     pub(super) services: Vec<Owner>,
     pub(super) pools: Vec<PoolRecord>,
     pub(super) claims: BTreeMap<Number, Claim>,
-    damaged: Vec<BlockId>,
+    pub(in crate::core) damaged: Vec<(BlockId, Rejection)>,
+    pub(in crate::core) recorded: Option<Recorded>,
+    cidrs: ServiceCidrs,
     pub(super) warnings: Vec<String>,
 }
 
 impl Given {
     /// Adds a Service.
     pub fn service(&mut self, service: &v1::Service) {
-        let record = match translate::service(service) {
-            Ok(record) => record,
-            Err(rejection) => return self.reject(&rejection),
-        };
+        let spec = service.spec.as_ref();
+        let external = spec.and_then(|spec| spec.external_ips.as_deref());
+        match translate::service(service) {
+            Ok(record) => self.record(&record, external.unwrap_or_default()),
+            Err(rejection) => self.reject(&rejection),
+        }
+    }
+
+    /// Adds a Service that has been translated; `external` is its `spec.externalIPs`.
+    pub(in crate::core) fn record(&mut self, record: &ServiceRecord, external: &[String]) {
         let mut shown: Vec<Shown> = Vec::new();
         if record.service_type != ServiceType::ExternalName {
             for port in record.ports.iter().filter(|port| port.node_port != 0) {
@@ -72,14 +82,14 @@ impl Given {
         shown.extend(addresses.map(|address| plain(Number::from(*address), Kind::ClusterIp)));
         let addresses = record.ingress_numbers();
         shown.extend(addresses.map(|number| plain(number, Kind::LoadBalancer)));
-        let spec = service.spec.as_ref();
-        let written = spec.and_then(|spec| spec.external_ips.as_deref());
-        let addresses = written.unwrap_or_default().iter();
-        let addresses = addresses.filter_map(|text| text.parse::<IpAddr>().ok());
+        let addresses = external
+            .iter()
+            .filter_map(|text| text.parse::<IpAddr>().ok());
         shown.extend(addresses.map(|address| plain(Number::from(address), Kind::ExternalIp)));
         self.services.push(Owner {
-            key: record.key,
-            uid: record.uid,
+            key: record.key.clone(),
+            uid: record.uid.clone(),
+            created: record.created,
             shown,
         });
     }
@@ -107,11 +117,48 @@ impl Given {
             Ok(record) => match record.claims {
                 Ok(claims) => self.claims.extend(claims),
                 Err(rejection) => {
-                    self.damaged.push(record.id);
                     self.reject(&rejection);
+                    self.damaged.push((record.id, rejection));
                 }
             },
         }
+    }
+
+    /// Adds what a block said that has been translated.
+    pub(in crate::core) fn claim(&mut self, number: Number, claim: &Claim) {
+        self.claims.insert(number, claim.clone());
+    }
+
+    /// Adds a block that cannot be read.
+    pub(in crate::core) fn unreadable(&mut self, id: BlockId, why: &Rejection) {
+        self.damaged.push((id, why.clone()));
+    }
+
+    /// Says which IPAddress objects there are; what is not said is not compared.
+    pub fn recorded(&mut self, recorded: Recorded) {
+        self.recorded = Some(recorded);
+    }
+
+    /// Adds a ServiceCIDR; without any, nobody knows which cluster IPs the API server takes.
+    pub fn service_cidr(&mut self, cidr: &ServiceCIDR) {
+        match translate::service_cidr(cidr) {
+            Ok(record) => {
+                self.cidrs.set(record);
+            }
+            Err(rejection) => self.reject(&rejection),
+        }
+    }
+
+    /// Whether some pool gives cluster IPs.
+    pub fn gives_cluster_ips(&self) -> bool {
+        let mut pools = self.readable_pools();
+        pools.any(|pool| pool.usage == Use::ClusterIp)
+    }
+
+    /// The Services by uid.
+    pub(in crate::core) fn alive(&self) -> BTreeMap<&Uid, &ServiceKey> {
+        let services = self.services.iter();
+        services.map(|owner| (&owner.uid, &owner.key)).collect()
     }
 
     /// Adds something that could not be read.
@@ -157,10 +204,12 @@ impl Given {
     /// numbers.
     pub(super) fn ledger(&self, only: Option<PoolKind>) -> Allocator {
         let mut allocator = Allocator::new();
-        let pools = (self.pools.iter())
+        let mut pools: Vec<Pool> = (self.pools.iter())
             .filter(|pool| only.is_none_or(|kind| pool.kind == kind))
-            .filter_map(|pool| pool.pool.clone().ok());
-        allocator.set_pools(pools.collect());
+            .filter_map(|pool| pool.pool.clone().ok())
+            .collect();
+        self.cidrs.bound(&mut pools);
+        allocator.set_pools(pools);
         for (&number, claim) in &self.claims {
             match claim {
                 Claim::Held(holders) => {
@@ -173,8 +222,8 @@ impl Given {
                 }
             }
         }
-        for &block in &self.damaged {
-            allocator.quarantine(block);
+        for (block, _) in &self.damaged {
+            allocator.quarantine(*block);
         }
         allocator
     }
@@ -228,7 +277,10 @@ impl Given {
             Some(_) => Vec::new(),
             None => fill::fills(self, filter),
         };
+        let mut findings = repair::compare(self);
+        findings.retain(|finding| finding.passes(filter));
         Report {
+            findings,
             answer: (filter.number.filter(|_| numbers.is_empty()))
                 .map(|number| self.nobody(number, &ledger, filter)),
             numbers,
@@ -264,7 +316,7 @@ impl Given {
             true => "no pool has it".to_owned(),
             false => pools.join(", "),
         };
-        let damaged = match self.damaged.contains(&block) {
+        let damaged = match self.damaged.iter().any(|(id, _)| *id == block) {
             true => format!(
                 "; but AllocationBlock {}, which would say so, cannot be read",
                 block.name()

@@ -11,14 +11,55 @@ use model::{Number, ServiceKey, Uid};
 use super::{Given, Group, Holding, Kind, Owner, Shown, State};
 
 /// Everything that is said of one number.
-struct Said<'a> {
-    number: Number,
-    shown: Vec<(&'a Owner, &'a Shown)>,
+pub(in crate::core) struct Said<'a> {
+    pub(in crate::core) number: Number,
+    pub(in crate::core) shown: Vec<(&'a Owner, &'a Shown)>,
     claim: Option<&'a Claim>,
 }
 
-impl Said<'_> {
-    fn holders(&self) -> &[Holder] {
+impl<'a> Said<'a> {
+    /// Of each number what Services and ledger say.
+    pub(in crate::core) fn all(given: &'a Given) -> BTreeMap<Number, Self> {
+        let mut numbers: BTreeMap<Number, Said<'_>> = BTreeMap::new();
+        let blank = |number| Said {
+            number,
+            shown: Vec::new(),
+            claim: None,
+        };
+        for owner in &given.services {
+            for shown in &owner.shown {
+                let said = numbers.entry(shown.number);
+                let said = said.or_insert_with(|| blank(shown.number));
+                said.shown.push((owner, shown));
+            }
+        }
+        for (&number, claim) in &given.claims {
+            let said = numbers.entry(number).or_insert_with(|| blank(number));
+            said.claim = Some(claim);
+        }
+        numbers
+    }
+
+    /// Other Services that show the number in a way that cannot go together with this one's; not of
+    /// external addresses, which others than Portolan give too.
+    pub(in crate::core) fn rivals(
+        &self,
+        owner: &'a Owner,
+        shown: &'a Shown,
+    ) -> impl Iterator<Item = (&'a Owner, &'a Shown)> {
+        let others = self.shown.iter().copied();
+        others.filter(move |(other, theirs)| {
+            other.uid != owner.uid
+                && match shown.kind.group() {
+                    group if group != theirs.kind.group() => false,
+                    Group::NodePort => !theirs.protocols.is_disjoint(&shown.protocols),
+                    Group::ClusterIp => true,
+                    Group::External => false,
+                }
+        })
+    }
+
+    pub(in crate::core) fn holders(&self) -> &[Holder] {
         match self.claim {
             Some(Claim::Held(holders)) => holders,
             Some(Claim::Retained { .. }) | None => &[],
@@ -27,26 +68,8 @@ impl Said<'_> {
 }
 
 pub(super) fn holdings(given: &Given, ledger: &Allocator) -> Vec<Holding> {
-    let mut numbers: BTreeMap<Number, Said<'_>> = BTreeMap::new();
-    let blank = |number| Said {
-        number,
-        shown: Vec::new(),
-        claim: None,
-    };
-    for owner in &given.services {
-        for shown in &owner.shown {
-            let said = numbers.entry(shown.number);
-            let said = said.or_insert_with(|| blank(shown.number));
-            said.shown.push((owner, shown));
-        }
-    }
-    for (&number, claim) in &given.claims {
-        let said = numbers.entry(number).or_insert_with(|| blank(number));
-        said.claim = Some(claim);
-    }
-    let alive: BTreeMap<&Uid, &ServiceKey> = (given.services.iter())
-        .map(|owner| (&owner.uid, &owner.key))
-        .collect();
+    let numbers = Said::all(given);
+    let alive = given.alive();
     let mut rows = Vec::new();
     for said in numbers.values() {
         for (owner, shown) in &said.shown {
@@ -155,28 +178,23 @@ fn unclaimed(
 /// Other Services that show the number in a way that cannot go together with this one.
 fn others(said: &Said<'_>, owner: &Owner, shown: &Shown) -> Vec<ServiceKey> {
     let holds = |uid: &Uid| said.holders().iter().any(|holder| holder.uid == *uid);
-    let mut others: BTreeSet<ServiceKey> = BTreeSet::new();
-    for (other, theirs) in &said.shown {
-        if other.uid == owner.uid || theirs.kind.group() != shown.kind.group() {
-            continue;
-        }
-        let collide = match shown.kind.group() {
-            Group::NodePort => !theirs.protocols.is_disjoint(&shown.protocols),
-            Group::ClusterIp => true,
-            // Several Services on one external address are common where others give them (the
-            // nodes' own, for instance); by our ledger each of them needs a claim.
-            Group::External => holds(&owner.uid) && !holds(&other.uid),
-        };
-        if collide {
-            others.insert(other.key.clone());
-        }
+    let rivals = said.rivals(owner, shown).map(|(other, _)| other);
+    let mut others: BTreeSet<ServiceKey> = rivals.map(|other| other.key.clone()).collect();
+    // Several Services on one external address are common where others give them (the nodes' own,
+    // for instance); by our ledger each of them needs a claim.
+    if shown.kind.group() == Group::External && holds(&owner.uid) {
+        let external = |kind: Kind| kind.group() == Group::External;
+        let unclaimed = said.shown.iter().filter(|(other, theirs)| {
+            other.uid != owner.uid && external(theirs.kind) && !holds(&other.uid)
+        });
+        others.extend(unclaimed.map(|(other, _)| other.key.clone()));
     }
     others.into_iter().collect()
 }
 
 /// For whom else the ledger has the number in such a way; of nodePorts, another protocol is another
 /// claim.
-fn ledgers(said: &Said<'_>, owner: &Owner, shown: &Shown) -> Vec<ServiceKey> {
+pub(in crate::core) fn ledgers(said: &Said<'_>, owner: &Owner, shown: &Shown) -> Vec<ServiceKey> {
     let mut found: BTreeSet<ServiceKey> = BTreeSet::new();
     for holder in said.holders() {
         if holder.uid == owner.uid || Kind::of(holder.usage).group() != shown.kind.group() {

@@ -55,18 +55,23 @@ fn pool(kind: &str, name: &str, spec: Value) -> Value {
 /// The ledger's claims: number, kind and whose.
 fn ledger(given: &mut Given, claims: &[(&str, &str, &str)]) {
     for (number, kind, name) in claims {
-        let holder = json!({"namespace": "shop", "name": name, "uid": format!("uid-{name}"), "kind": kind, "at": "1"});
-        claim(given, json!({"number": number, "holders": [holder]}));
+        claim(
+            given,
+            &[&format!("{number} {kind} shop/{name} uid-{name} 1")],
+        );
     }
 }
 
 fn retained(given: &mut Given, number: &str, name: &str) {
-    let retained = json!({"namespace": "shop", "name": name, "until": 4_070_908_800_i64});
-    claim(given, json!({"number": number, "retained": retained}));
+    claim(
+        given,
+        &[&format!("{number} Retained shop/{name} 4070908800")],
+    );
 }
 
-fn claim(given: &mut Given, claim: Value) {
-    let number = claim["number"].as_str().unwrap();
+/// These claims of one number, in a block of their own.
+fn claim(given: &mut Given, claims: &[&str]) {
+    let number = claims[0].split(' ').next().unwrap();
     let number = match number.parse::<IpAddr>() {
         Ok(address) => Number::from(address),
         Err(_) => Number::port(number.parse().unwrap()),
@@ -74,7 +79,7 @@ fn claim(given: &mut Given, claim: Value) {
     given.block(&read(json!({
         "apiVersion": "portolan.dev/v1alpha1", "kind": "AllocationBlock",
         "metadata": {"name": BlockId::of(number).name(), "uid": "b", "resourceVersion": "1"},
-        "spec": {"formatVersion": 1, "sequence": 1, "writer": "w", "claims": [claim]},
+        "spec": {"formatVersion": 2, "sequence": 1, "writer": "w", "claims": claims.join("\n")},
     })));
 }
 
@@ -234,16 +239,9 @@ fn a_shared_address_names_those_it_is_shared_with() {
     let mut given = Given::default();
     given.service(&external("a", &["203.0.113.1"]));
     given.service(&external("b", &["203.0.113.1"]));
-    let holder = |name: &str| {
-        json!({
-            "namespace": "shop", "name": name, "uid": format!("uid-{name}"), "kind": "LoadBalancer",
-            "at": "1", "sharing": {"key": "k", "policy": "Cluster"},
-        })
-    };
-    claim(
-        &mut given,
-        json!({"number": "203.0.113.1", "holders": [holder("a"), holder("b")]}),
-    );
+    let terms = r#"{"key":"k","policy":"Cluster"}"#;
+    let held = |name: &str| format!("203.0.113.1 LoadBalancer shop/{name} uid-{name} 1 {terms}");
+    claim(&mut given, &[&held("a"), &held("b")]);
     let report = given.report(&Filter::default());
     let notes: Vec<_> = report.numbers.iter().map(|row| row.note.clone()).collect();
     let with = |name: &str| Some(format!("shared with shop/{name}"));
@@ -255,11 +253,7 @@ fn a_shared_address_names_those_it_is_shared_with() {
 fn a_claim_of_an_earlier_service_of_the_name_is_orphaned() {
     let mut given = Given::default();
     given.service(&external("web", &[]));
-    let holder = json!({"namespace": "shop", "name": "web", "uid": "older", "kind": "LoadBalancer", "at": "1"});
-    claim(
-        &mut given,
-        json!({"number": "203.0.113.1", "holders": [holder]}),
-    );
+    claim(&mut given, &["203.0.113.1 LoadBalancer shop/web older 1"]);
     let report = given.report(&Filter::default());
     assert_eq!(rows_of(&report), ["203.0.113.1 LoadBalancer Orphaned web"]);
     assert!(
@@ -442,11 +436,30 @@ fn free_addresses_leave_out_what_pools_never_give() {
 }
 
 #[test]
+fn free_cluster_ips_are_those_that_the_api_server_takes() {
+    let mut given = Given::default();
+    let addresses = json!(["10.96.4.0/24", "10.97.0.0/24"]);
+    address_pool(
+        &mut given,
+        "cip",
+        json!({"addresses": addresses, "usage": "ClusterIP"}),
+    );
+    let cidr = json!({
+        "apiVersion": "networking.k8s.io/v1", "kind": "ServiceCIDR",
+        "metadata": {"name": "kubernetes", "uid": "c", "resourceVersion": "1"},
+        "spec": {"cidrs": ["10.97.0.0/16"]},
+    });
+    given.service_cidr(&read(cidr));
+    let cluster = free(&given, Group::ClusterIp, 2);
+    assert_eq!(cluster, ("10.97.0.1 10.97.0.2".to_owned(), true));
+}
+
+#[test]
 fn nothing_of_a_damaged_block_is_free() {
     let mut given = Given::default();
     node_port_pool(&mut given, "p", json!({"ports": ["30460-30465"]}));
     // Block port-30208 ends with 30463.
-    claim(&mut given, json!({"number": "30460"}));
+    claim(&mut given, &["30460"]);
     assert_eq!(free(&given, Group::NodePort, 2).0, "30464 30465");
     let report = given.report(&Filter {
         number: Some(Number::port(30461)),

@@ -36,6 +36,10 @@ impl fmt::Display for Report {
             None if self.numbers.is_empty() => writeln!(f, "No Service has such a number.")?,
             None => self.numbers(f)?,
         }
+        if !self.findings.is_empty() {
+            writeln!(f)?;
+            self.findings(f)?;
+        }
         if !self.pools.is_empty() {
             writeln!(f)?;
             self.pools(f)?;
@@ -64,6 +68,25 @@ impl Report {
                 service,
                 dash(row.pool.as_deref().unwrap_or_default()),
                 row.note.as_deref().unwrap_or_default(),
+            ]);
+        }
+        table(f, &rows)
+    }
+
+    fn findings(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let services: Vec<String> = (self.findings.iter())
+            .map(|finding| match (&finding.namespace, &finding.service) {
+                (Some(namespace), Some(service)) => format!("{namespace}/{service}"),
+                (_, _) => String::new(),
+            })
+            .collect();
+        let mut rows = vec![vec!["FINDING", "NUMBER", "SERVICE", "NOTE"]];
+        for (finding, service) in self.findings.iter().zip(&services) {
+            rows.push(vec![
+                finding.kind.reason().as_str(),
+                &finding.number,
+                dash(service),
+                &finding.note,
             ]);
         }
         table(f, &rows)

@@ -10,6 +10,18 @@ use allocator::{
 use model::Number;
 
 use super::{Change, Op};
+use crate::core::admit;
+
+/// Whether the block says already what the operation is to make it say.
+pub(super) fn is_there(op: &Op, claims: &Claims) -> bool {
+    let claim = claims.get_key_value(&op.number());
+    let mut alone: Claims = claim
+        .map(|(number, claim)| (*number, claim.clone()))
+        .into_iter()
+        .collect();
+    let before = alone.clone();
+    apply(op, &mut alone) && alone == before
+}
 
 /// Applies an operation to a block's content; false when it does not fit.
 pub(super) fn apply(op: &Op, claims: &mut Claims) -> bool {
@@ -18,13 +30,15 @@ pub(super) fn apply(op: &Op, claims: &mut Claims) -> bool {
             number,
             holder,
             join,
+            shown,
         } => match claims.get_mut(number) {
             None => {
                 claims.insert(*number, Claim::Held(vec![holder.clone()]));
                 true
             }
             Some(Claim::Retained { owner, .. }) => {
-                let fits = *owner == holder.service;
+                let fits = *owner == holder.service
+                    || *shown && admit::is_kept_for(owner, &holder.service);
                 if fits {
                     claims.insert(*number, Claim::Held(vec![holder.clone()]));
                 }
@@ -44,6 +58,31 @@ pub(super) fn apply(op: &Op, claims: &mut Claims) -> bool {
                     holders.sort_by(|a, b| (&a.uid, a.usage).cmp(&(&b.uid, b.usage)));
                 }
                 fits
+            }
+        },
+        Op::Reserve {
+            number,
+            owner,
+            until,
+            at_least,
+            now,
+        } => match claims.get(number) {
+            Some(Claim::Held(holders)) => holders.iter().all(|held| held.service == *owner),
+            Some(Claim::Retained {
+                owner: other,
+                until: kept,
+            }) if *kept > *now && other != owner => false,
+            Some(Claim::Retained {
+                owner: other,
+                until: kept,
+            }) if other == owner && *kept >= *at_least => true,
+            Some(Claim::Retained { .. }) | None => {
+                let claim = Claim::Retained {
+                    owner: owner.clone(),
+                    until: *until,
+                };
+                claims.insert(*number, claim);
+                true
             }
         },
         Op::Release {

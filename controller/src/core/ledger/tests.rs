@@ -54,6 +54,7 @@ fn claim(last: u128, holder: Holder) -> Op {
         number: number(last),
         holder,
         join: false,
+        shown: false,
     }
 }
 
@@ -118,7 +119,10 @@ fn what_comes_while_an_update_is_in_flight_goes_into_the_next_one() {
     let [Effect::WriteBlock { spec, version, .. }] = effects.as_slice() else {
         panic!("{effects:?}");
     };
-    assert_eq!((spec.claims.len(), version.as_deref()), (100, Some("1")));
+    assert_eq!(
+        (spec.claims.lines().count(), version.as_deref()),
+        (100, Some("1"))
+    );
     assert_eq!(ledger.writes, 2);
 }
 
@@ -156,7 +160,7 @@ fn while_enough_waits_to_be_used_claims_gather_and_then_go_in_one_write() {
     let [Effect::WriteBlock { spec, .. }] = effects.as_slice() else {
         panic!("{effects:?}");
     };
-    assert_eq!(spec.claims.len(), 100);
+    assert_eq!(spec.claims.lines().count(), 100);
 }
 
 #[test]
@@ -315,19 +319,32 @@ fn a_damaged_block_is_never_written_and_heals_when_it_can_be_read() {
 }
 
 #[test]
-fn losing_the_lease_drops_what_is_pending_and_reads_what_was_in_flight() {
+fn losing_the_lease_drops_what_is_pending_and_waits_for_what_is_in_flight() {
     let mut ledger = Ledger::new("me".into());
     ledger.submit(claim(0, holder("a", "1")));
     ledger.poll(now(0));
     ledger.submit(claim(1, holder("b", "1")));
     assert_eq!(ledger.abandon().len(), 2);
     let id = BlockId::of(number(0));
+    ledger.submit(claim(2, holder("c", "1")));
     assert_eq!(
-        ledger.written(id, Ok("1".into()), Duration::ZERO),
+        ledger.poll(now(1)).0,
         [],
-        "too late to count"
+        "its reply could be taken for the other's"
     );
-    assert_eq!(ledger.poll(now(1)).0, [Effect::ReadBlock { id }]);
+    let changes = ledger.written(id, Ok("1".into()), Duration::ZERO);
+    assert_eq!(fates(&changes), [], "nobody waits for it");
+    assert_eq!(
+        ledger.claims().count(),
+        1,
+        "and it has happened all the same"
+    );
+    let (effects, _) = ledger.poll(now(2));
+    assert!(
+        matches!(&effects[..], [Effect::WriteBlock { version: Some(version), spec, .. }]
+            if **version == *"1" && spec.claims.lines().count() == 2),
+        "{effects:?}"
+    );
 }
 
 #[test]

@@ -7,8 +7,10 @@ use allocator::{
     Sharing, Terms,
     block::{BlockId, Claim, Claims, Holder},
 };
-use crds::{AllocationBlockSpec, BlockClaim, BlockHolder, BlockSharing, HolderKind, Retained};
+use crds::AllocationBlockSpec;
 use model::{Number, Reason, ServiceKey, Space, TrafficPolicy, Uid, Use};
+use serde::{Deserialize, Serialize};
+use serde_json::json;
 
 use super::{Identity, quoted, word};
 use crate::core::record::{BlockRecord, Rejection};
@@ -17,7 +19,9 @@ use crate::core::record::{BlockRecord, Rejection};
 mod tests;
 
 /// The version of the format in which claims are written and the only one read.
-pub const FORMAT_VERSION: u32 = 1;
+pub const FORMAT_VERSION: u32 = 2;
+/// In a line, instead of what a holder uses the number for.
+const RETAINED: &str = "Retained";
 
 /// An AllocationBlock. What is wrong inside is in `claims`.
 ///
@@ -62,8 +66,8 @@ pub fn block_spec(
             .iter()
             // One number of another block would make the whole block unreadable.
             .filter(|(number, _)| BlockId::of(**number) == id)
-            .map(|(number, claim)| write_claim(*number, claim))
-            .collect(),
+            .flat_map(|(number, claim)| write(*number, claim))
+            .fold(String::new(), |text, line| text + &line + "\n"),
     }
 }
 
@@ -77,112 +81,134 @@ fn claims(id: BlockId, spec: &AllocationBlockSpec) -> Result<Claims, String> {
         ));
     }
     let mut claims = BTreeMap::new();
-    for (index, entry) in spec.claims.iter().enumerate() {
-        let (number, claim) = read_claim(id, entry)
-            .map_err(|what| format!("spec.claims[{index}]{what}; correct or remove the entry"))?;
-        if claims.insert(number, claim).is_some() {
-            return Err(format!(
-                "spec.claims[{index}].number {number} is there twice; remove the wrong entry"
-            ));
-        }
+    let lines = (1..).zip(spec.claims.lines());
+    for (number, line) in lines.filter(|(_, line)| !line.is_empty()) {
+        read(id, line, &mut claims).map_err(|what| {
+            format!("spec.claims, line {number}, {what}; correct or remove the line")
+        })?;
     }
     Ok(claims)
 }
 
-fn read_claim(id: BlockId, entry: &BlockClaim) -> Result<(Number, Claim), String> {
-    let number = Number::parse(id.space, &entry.number).ok_or_else(|| {
-        format!(
-            ".number {} is not {}",
-            quoted(&entry.number),
-            match id.space {
-                Space::V4 => "an IPv4 address",
-                Space::V6 => "an IPv6 address",
-                Space::Port => "a port",
-            }
-        )
+/// Adds one line: a holder, or a retention.
+fn read(id: BlockId, line: &str, claims: &mut Claims) -> Result<(), String> {
+    let mut words = line.splitn(4, ' ');
+    let mut word = |what| words.next().ok_or_else(|| format!("has no {what}"));
+    let (text, kind, owner, rest) = (
+        word("number")?,
+        word("kind")?,
+        word("Service")?,
+        word("uid or time")?,
+    );
+    let number = Number::parse(id.space, text).ok_or_else(|| {
+        let what = match id.space {
+            Space::V4 => "an IPv4 address",
+            Space::V6 => "an IPv6 address",
+            Space::Port => "a port",
+        };
+        format!("is of {}, which is not {what}", quoted(text))
     })?;
     if BlockId::of(number) != id {
-        return Err(format!(".number {number} is not one of this block's"));
+        return Err(format!("is of {number}, which is not one of this block"));
     }
-    let claim = match (entry.holders.as_slice(), &entry.retained) {
-        ([], None) => return Err(" has neither holders nor retained".to_owned()),
-        ([], Some(retained)) => Claim::Retained {
-            owner: read_key(&retained.namespace, &retained.name)
-                .ok_or(".retained has no namespace or no name")?,
-            until: retained.until,
-        },
-        (_, Some(_)) => return Err(" has both holders and retained".to_owned()),
-        (holders, None) => {
-            let mut read: Vec<Holder> = Vec::with_capacity(holders.len());
-            for (index, holder) in holders.iter().enumerate() {
-                let holder = read_holder(id.space, holder)
-                    .map_err(|what| format!(".holders[{index}]{what}"))?;
-                if read
-                    .iter()
-                    .any(|other| other.uid == holder.uid && other.usage == holder.usage)
-                {
-                    return Err(format!(
-                        ".holders[{index}] is the second of uid {} for {}",
-                        quoted(holder.uid.as_str()),
-                        holder.usage
-                    ));
-                }
-                read.push(holder);
+    let service = read_key(owner)
+        .ok_or_else(|| format!("is of {}, which is not NAMESPACE/NAME", quoted(owner)))?;
+    if kind == RETAINED {
+        let until = rest
+            .parse()
+            .map_err(|_| format!("is until {}, which is not a time", quoted(rest)))?;
+        let retained = Claim::Retained {
+            owner: service,
+            until,
+        };
+        return match claims.insert(number, retained) {
+            None => Ok(()),
+            Some(_) => Err("is of a number that another line has".to_owned()),
+        };
+    }
+    let holder = read_holder(id.space, service, kind, rest)?;
+    match claims.entry(number).or_insert(Claim::Held(Vec::new())) {
+        Claim::Retained { .. } => Err("is of a number that another line retains".to_owned()),
+        Claim::Held(holders) => {
+            let same = |other: &Holder| other.uid == holder.uid && other.usage == holder.usage;
+            if holders.iter().any(same) {
+                let uid = quoted(holder.uid.as_str());
+                return Err(format!("is the second of uid {uid} for {}", holder.usage));
             }
-            Claim::Held(read)
+            holders.push(holder);
+            Ok(())
         }
-    };
-    Ok((number, claim))
+    }
 }
 
-fn read_holder(space: Space, holder: &BlockHolder) -> Result<Holder, String> {
-    let service =
-        read_key(&holder.namespace, &holder.name).ok_or(" has no namespace or no name")?;
-    if holder.uid.is_empty() {
-        return Err(" has no uid".to_owned());
-    }
-    if holder.at.is_empty() {
-        return Err(" has no at".to_owned());
-    }
-    let usage = match holder.kind {
-        HolderKind::LoadBalancer => Use::LoadBalancer,
-        HolderKind::ClusterIP => Use::ClusterIp,
-        HolderKind::NodePort => Use::NodePort,
-        HolderKind::HealthCheckNodePort => Use::HealthCheckNodePort,
+fn read_holder(
+    space: Space,
+    service: ServiceKey,
+    kind: &str,
+    rest: &str,
+) -> Result<Holder, String> {
+    let mut words = rest.splitn(3, ' ');
+    let mut word = |what| {
+        let word = words.next().filter(|word| !word.is_empty());
+        word.ok_or_else(|| format!("has no {what}"))
     };
+    let (uid, at) = (word("uid")?, word("resourceVersion")?);
+    let sharing = words.next();
+    let usage = Use::ALL.into_iter().find(|usage| usage.as_str() == kind);
+    let usage = usage.ok_or_else(|| format!("is of the unknown kind {}", quoted(kind)))?;
     let of_ports = match usage {
         Use::NodePort | Use::HealthCheckNodePort => true,
         Use::LoadBalancer | Use::ClusterIp => false,
     };
     if of_ports != (space == Space::Port) {
-        return Err(format!(".kind {usage} does not fit such a number"));
+        return Err(format!("is a {usage}, which does not fit such a number"));
     }
     Ok(Holder {
         service,
-        uid: Uid::from(holder.uid.as_str()),
+        uid: Uid::from(uid),
         usage,
-        at: holder.at.as_str().into(),
-        sharing: holder.sharing.as_ref().map(read_sharing).transpose()?,
+        at: at.into(),
+        sharing: sharing.map(read_sharing).transpose()?,
     })
 }
 
-fn read_key(namespace: &str, name: &str) -> Option<ServiceKey> {
+fn read_key(text: &str) -> Option<ServiceKey> {
+    let (namespace, name) = text.split_once('/')?;
     (!namespace.is_empty() && !name.is_empty()).then(|| ServiceKey {
         namespace: word(namespace),
         name: name.into(),
     })
 }
 
-fn read_sharing(sharing: &BlockSharing) -> Result<Sharing, String> {
+/// On what terms a Service shares a number, as JSON.
+#[derive(Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+struct BlockSharing {
+    /// Services share a number only under the same key.
+    key: String,
+    /// Other namespaces whose Services may share the number.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    with: Vec<String>,
+    /// The ports that the Service uses on the number, as `TCP/80`.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    ports: Vec<String>,
+    /// The Service's externalTrafficPolicy.
+    policy: String,
+    /// Its backends: holders with the policy Local must have the same ones.
+    #[serde(default, skip_serializing_if = "String::is_empty")]
+    backend: String,
+}
+
+fn read_sharing(text: &str) -> Result<Sharing, String> {
+    let sharing: BlockSharing = serde_json::from_str(text)
+        .map_err(|error| format!("has terms of sharing that cannot be read ({error})"))?;
     let ports: Result<Vec<_>, _> = sharing.ports.iter().map(|port| port.parse()).collect();
     let policy = match sharing.policy.as_str() {
         "Cluster" => TrafficPolicy::Cluster,
         "Local" => TrafficPolicy::Local,
         other => {
-            return Err(format!(
-                ".sharing.policy {} is neither Cluster nor Local",
-                quoted(other)
-            ));
+            let other = quoted(other);
+            return Err(format!("has the policy {other}, neither Cluster nor Local"));
         }
     };
     Ok(Sharing::from(Terms {
@@ -192,49 +218,38 @@ fn read_sharing(sharing: &BlockSharing) -> Result<Sharing, String> {
             .iter()
             .map(|namespace| word(namespace))
             .collect(),
-        ports: ports.map_err(|_| ".sharing.ports has an entry that is not like TCP/80")?,
+        ports: ports.map_err(|_| "has a port that is not like TCP/80")?,
         policy,
         backend: sharing.backend.as_str().into(),
     }))
 }
 
-fn write_claim(number: Number, claim: &Claim) -> BlockClaim {
-    let (holders, retained) = match claim {
-        Claim::Held(holders) => (holders.iter().map(write_holder).collect(), None),
-        Claim::Retained { owner, until } => (
-            Vec::new(),
-            Some(Retained {
-                namespace: owner.namespace.to_string(),
-                name: owner.name.to_string(),
-                until: *until,
-            }),
-        ),
-    };
-    BlockClaim {
-        number: number.to_string(),
-        holders,
-        retained,
+fn write(number: Number, claim: &Claim) -> Vec<String> {
+    match claim {
+        Claim::Held(holders) => holders
+            .iter()
+            .map(|holder| write_holder(number, holder))
+            .collect(),
+        Claim::Retained { owner, until } => vec![format!("{number} {RETAINED} {owner} {until}")],
     }
 }
 
-fn write_holder(holder: &Holder) -> BlockHolder {
-    BlockHolder {
-        namespace: holder.service.namespace.to_string(),
-        name: holder.service.name.to_string(),
-        uid: holder.uid.to_string(),
-        kind: match holder.usage {
-            Use::LoadBalancer => HolderKind::LoadBalancer,
-            Use::ClusterIp => HolderKind::ClusterIP,
-            Use::NodePort => HolderKind::NodePort,
-            Use::HealthCheckNodePort => HolderKind::HealthCheckNodePort,
-        },
-        at: holder.at.to_string(),
-        sharing: holder.sharing.as_ref().map(|sharing| BlockSharing {
-            key: sharing.key.to_string(),
-            with: sharing.with.iter().map(Arc::<str>::to_string).collect(),
-            ports: sharing.ports.iter().map(ToString::to_string).collect(),
-            policy: sharing.policy.as_str().to_owned(),
-            backend: sharing.backend.to_string(),
-        }),
-    }
+fn write_holder(number: Number, holder: &Holder) -> String {
+    let Holder {
+        service,
+        uid,
+        usage,
+        at,
+        sharing,
+    } = holder;
+    let line = format!("{number} {usage} {service} {uid} {at}");
+    let Some(sharing) = sharing else { return line };
+    let sharing = json!(BlockSharing {
+        key: sharing.key.to_string(),
+        with: sharing.with.iter().map(Arc::<str>::to_string).collect(),
+        ports: sharing.ports.iter().map(ToString::to_string).collect(),
+        policy: sharing.policy.as_str().to_owned(),
+        backend: sharing.backend.to_string(),
+    });
+    format!("{line} {sharing}")
 }

@@ -21,7 +21,7 @@ use tokio::{
 };
 
 use super::{
-    drive::Mandate,
+    drive::{Mandate, lapsed},
     mailbox::Mailbox,
     metrics::Metrics,
     run::Ended,
@@ -169,23 +169,12 @@ pub(super) async fn run(mut seat: Seat) -> Ended {
 /// One write; it is dropped, and its fate unknown, when the mandate ends.
 fn write(seat: &Seat, name: Name, change: Change) -> BoxFuture<'static, Input> {
     let (client, metrics) = (seat.client.clone(), seat.metrics.clone());
-    let mut mandate = seat.mandate.clone();
+    let lapsed = lapsed(seat.mandate.clone());
     let write = async move {
-        let ended = async {
-            loop {
-                let Some(until) = *mandate.borrow_and_update() else {
-                    return;
-                };
-                tokio::select! {
-                    () = sleep_until(until) => if *mandate.borrow() == Some(until) { return },
-                    changed = mandate.changed() => if changed.is_err() { return },
-                }
-            }
-        };
         let lost = || Failure::Unknown("this process does not lead any more".to_owned());
         let result = tokio::select! {
             biased;
-            () = ended => Err(lost()),
+            () = lapsed => Err(lost()),
             result = write::write(&client, &name, change, &metrics) => result,
         };
         Input::Written(name, result)

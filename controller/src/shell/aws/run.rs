@@ -35,7 +35,7 @@ use super::{
 };
 use crate::{
     core::cloud::{Outcome, State, Told},
-    shell::{Ended, Order, Seat, account},
+    shell::{Ended, Order, Seat, account, drive::lapsed},
 };
 
 /// Passes at once. Each waits for AWS most of the time, and the buckets are what limits them.
@@ -247,23 +247,12 @@ impl Run {
         };
         let cloud = self.cloud.clone();
         let place = Arc::clone(&self.place);
-        let mut mandate = self.seat.mandate.clone();
+        let lapsed = lapsed(self.seat.mandate.clone());
         let pass = async move {
-            // Not one step more once the mandate ends: what is under way at AWS is found again.
-            let ended = async {
-                loop {
-                    let Some(until) = *mandate.borrow_and_update() else {
-                        return;
-                    };
-                    tokio::select! {
-                        () = sleep_until(until) => if *mandate.borrow() == Some(until) { return },
-                        changed = mandate.changed() => if changed.is_err() { return },
-                    }
-                }
-            };
+            // Not one step more after that: what is under way at AWS is found again.
             let done = tokio::select! {
                 biased;
-                () = ended => Done::Dropped,
+                () = lapsed => Done::Dropped,
                 done = pass::pass(&cloud, &place, &job, &facts) => done,
             };
             Finished::Pass(job, done)

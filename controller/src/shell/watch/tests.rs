@@ -136,6 +136,99 @@ async fn a_server_without_streaming_lists_is_listed_in_pages() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn an_api_server_without_service_cidrs_has_none_and_is_asked_again_rarely() {
+    let asked = AtomicUsize::new(0);
+    let mut watching = Watching::start::<ServiceCIDR>(move |seen| {
+        if seen.path() == "/version" {
+            return version("1", "32");
+        }
+        if asked.fetch_add(1, Ordering::Relaxed) < 2 {
+            let message = "the server could not find the requested resource";
+            return refusal(404, "NotFound", message, "");
+        }
+        Answer::Stream(vec![listed()])
+    });
+    let began = tokio::time::Instant::now();
+    for _ in 0..3 {
+        let kind = Kind::ServiceCidr;
+        let version = Observed::ServerVersion(Some((1, 32)));
+        assert_eq!(watching.next().await, version);
+        assert_eq!(watching.next().await, Observed::Restarted(kind));
+        assert_eq!(watching.next().await, Observed::Synced(kind));
+    }
+    assert_eq!(began.elapsed(), 2 * ABSENT);
+    let labels = KindLabels {
+        kind: WatchedKind::Engine(Kind::ServiceCidr),
+    };
+    let errors = watching.metrics.watch_errors.get_or_create(&labels).get();
+    assert_eq!(errors, 0, "it is none");
+}
+
+#[tokio::test(start_paused = true)]
+async fn an_api_server_that_does_not_say_its_version_has_none_and_is_served() {
+    let mut watching = Watching::start::<ServiceCIDR>(move |seen| match seen.path() {
+        "/version" => refusal(403, "Forbidden", "not for you", ""),
+        _ => Answer::Stream(vec![listed()]),
+    });
+    assert_eq!(watching.next().await, Observed::ServerVersion(None));
+    let kind = Kind::ServiceCidr;
+    assert_eq!(watching.next().await, Observed::Restarted(kind));
+    assert_eq!(watching.next().await, Observed::Synced(kind));
+}
+
+#[tokio::test(start_paused = true)]
+async fn of_ip_addresses_only_ours_are_watched() {
+    let mut watching = Watching::start::<IPAddress>(|_| Answer::Stream(vec![listed()]));
+    let kind = Kind::Reservation;
+    assert_eq!(watching.next().await, Observed::Restarted(kind));
+    assert_eq!(watching.next().await, Observed::Synced(kind));
+    let label = "labelSelector=ipaddress.kubernetes.io%2Fmanaged-by%3Dportolan.dev";
+    assert!(watching.log.all()[0].query().contains(label));
+}
+
+fn version(major: &str, minor: &str) -> Answer {
+    Answer::Json(
+        200,
+        json!({
+            "major": major, "minor": minor, "gitVersion": "", "gitCommit": "", "gitTreeState": "",
+            "buildDate": "", "goVersion": "", "compiler": "", "platform": "",
+        }),
+    )
+}
+
+#[tokio::test(start_paused = true)]
+async fn service_cidrs_that_were_there_are_not_forgotten_because_of_a_404() {
+    let asked = AtomicUsize::new(0);
+    let mut watching = Watching::start::<ServiceCIDR>(move |seen| {
+        if seen.path() == "/version" {
+            return version("1", "36+");
+        }
+        match asked.fetch_add(1, Ordering::Relaxed) {
+            0 => Answer::Stream(vec![listed()]),
+            1..5 => refusal(404, "NotFound", "nothing here", ""),
+            _ => {
+                let mut cidr = json!({
+                    "apiVersion": "networking.k8s.io/v1", "kind": "ServiceCIDR",
+                    "spec": {"cidrs": ["10.0.0.0/24"]},
+                });
+                cidr["metadata"] = load_balancer()["metadata"].clone();
+                Answer::Stream(vec![added(cidr), listed()])
+            }
+        }
+    });
+    let kind = Kind::ServiceCidr;
+    let version = Observed::ServerVersion(Some((1, 36)));
+    assert_eq!(watching.next().await, version);
+    assert_eq!(watching.next().await, Observed::Restarted(kind));
+    assert_eq!(watching.next().await, Observed::Synced(kind));
+    let mut seen = watching.next().await;
+    while seen == Observed::Restarted(kind) || seen == version {
+        seen = watching.next().await;
+    }
+    assert!(matches!(seen, Observed::ServiceCidr(_)), "{seen:?}");
+}
+
+#[tokio::test(start_paused = true)]
 async fn a_kind_that_is_not_installed_is_asked_for_until_it_is() {
     let asked = AtomicUsize::new(0);
     let mut watching = Watching::start::<AddressPool>(move |_| {

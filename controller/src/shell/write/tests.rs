@@ -160,6 +160,17 @@ async fn each_write_goes_to_its_place_in_its_form() {
             MERGE,
         ),
         (
+            Effect::WriteReservation {
+                address: [10, 0, 1, 1].into(),
+                change: Change::Create {
+                    pool: "p".into(),
+                    uid: Uid::from("1"),
+                },
+            },
+            "POST /apis/networking.k8s.io/v1/ipaddresses".to_owned(),
+            "application/json",
+        ),
+        (
             Effect::Emit(note("full")),
             "POST /apis/events.k8s.io/v1/namespaces/shop/events".to_owned(),
             "application/json",
@@ -173,6 +184,68 @@ async fn each_write_goes_to_its_place_in_its_form() {
         assert_eq!(seen.header(header::CONTENT_TYPE), form, "{place}");
         assert!(seen.query().ends_with("fieldManager=portolan"), "{place}");
     }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_reservation_is_ours_by_label_parent_and_owner() {
+    let effect = Effect::WriteReservation {
+        address: "fd00::101".parse().unwrap(),
+        change: Change::Create {
+            pool: "team".into(),
+            uid: Uid::from("7"),
+        },
+    };
+    let (input, log, _) = performed(effect, || Answer::Json(201, json!({}))).await;
+    let address = "fd00::101".parse().unwrap();
+    let result = Ok(());
+    assert_eq!(input, Some(Input::ReservationWritten { address, result }));
+    let wanted = json!({
+        "apiVersion": "networking.k8s.io/v1", "kind": "IPAddress",
+        "metadata": {
+            "name": "fd00::101",
+            "labels": {
+                "ipaddress.kubernetes.io/ip-family": "IPv6",
+                "ipaddress.kubernetes.io/managed-by": "portolan.dev",
+            },
+            "ownerReferences": [{
+                "apiVersion": "portolan.dev/v1alpha1", "kind": "AddressPool", "name": "team", "uid": "7",
+            }],
+        },
+        "spec": {"parentRef": {
+            "group": "portolan.dev", "resource": "addresspools", "name": "team",
+        }},
+    });
+    assert_eq!(log.all()[0].body, wanted);
+    // And read back as what it is.
+    let mut made = wanted;
+    made["metadata"]["uid"] = "8".into();
+    made["metadata"]["resourceVersion"] = "9".into();
+    let made: IPAddress = serde_json::from_value(made).unwrap();
+    let record = translate::reservation(&made).unwrap();
+    assert_eq!(record.pool, Some(("team".into(), Uid::from("7"))));
+    assert_eq!((record.address, &*record.version), (address, "9"));
+}
+
+#[tokio::test(start_paused = true)]
+async fn only_this_very_reservation_is_deleted() {
+    let effect = Effect::WriteReservation {
+        address: [10, 0, 1, 1].into(),
+        change: Change::Delete {
+            uid: Uid::from("7"),
+            version: "9".into(),
+        },
+    };
+    let (input, log, _) = performed(effect, || Answer::Json(200, json!({"kind": "Status"}))).await;
+    let (address, result) = (IpAddr::from([10, 0, 1, 1]), Ok(()));
+    assert_eq!(input, Some(Input::ReservationWritten { address, result }));
+    let seen = &log.all()[0];
+    assert_eq!(seen.head.method, http::Method::DELETE);
+    assert_eq!(
+        seen.path(),
+        "/apis/networking.k8s.io/v1/ipaddresses/10.0.1.1"
+    );
+    let preconditions = json!({"uid": "7", "resourceVersion": "9"});
+    assert_eq!(seen.body["preconditions"], preconditions);
 }
 
 #[tokio::test(start_paused = true)]

@@ -64,3 +64,15 @@ true
 {{- if contains ":" .address -}}[{{ .address }}]{{- else -}}{{ .address }}{{- end -}}:{{ .port }}
 {{- end -}}
 {{- end -}}
+
+{{/* By which the API server finds the webhook. */}}
+{{- define "portolan.webhook" -}}
+{{ include "portolan.name" . }}-webhook
+{{- end -}}
+
+{{/* The Secret with its certificate. The controller makes it, and it survives upgrades; cert-manager's
+has another name, so that the two never take turns. */}}
+{{- define "portolan.webhook.secret" -}}
+{{ include "portolan.webhook" . }}
+{{- if .Values.webhook.certManager.enabled }}-cert-manager{{ end }}
+{{- end -}}

@@ -214,6 +214,8 @@ struct World {
     account: Account,
     shown: Option<String>,
     now: i64,
+    /// Targets that have drained since nobody wanted their group, by group: somebody may want it again.
+    leaving: BTreeSet<(String, Target)>,
 }
 
 const SHARE: u8 = 50;
@@ -224,6 +226,7 @@ impl World {
             account: Account::default(),
             shown: None,
             now: 1_000_000,
+            leaving: BTreeSet::new(),
         }
     }
 
@@ -260,7 +263,7 @@ impl World {
             if step.effect < Effect::Interrupts {
                 self.still_served(wanted, &before, &plan)?;
             }
-            self.few_drain(&plan)?;
+            self.few_drain(wanted, &plan)?;
         }
         if stop.is_some_and(|stop| stop < plan.steps.len()) {
             return Ok(true);
@@ -343,46 +346,52 @@ impl World {
     }
 
     /// Of the instances in a group that stays no more than the share drains.
-    fn few_drain(&self, plan: &Plan) -> Result<(), TestCaseError> {
+    fn few_drain(&mut self, wanted: &Wanted, plan: &Plan) -> Result<(), TestCaseError> {
         let gone: BTreeSet<String> = (plan.steps.iter())
-            .filter_map(|step| match (&step.action, step.effect) {
-                (
-                    Action::DeregisterTargets {
-                        target_group,
-                        targets,
-                    },
-                    _,
-                ) => {
-                    let arn = self.account.resolve(target_group);
-                    let all = (self.account.seen.target_groups.iter())
-                        .find(|group| group.arn == arn)
-                        .and_then(|group| group.details.as_ref())
-                        .map_or(0, |details| details.targets.len());
-                    (targets.len() == all).then_some(arn)
-                }
-                _ => None,
+            .filter_map(|step| {
+                let Action::DeregisterTargets {
+                    target_group,
+                    targets,
+                } = &step.action
+                else {
+                    return None;
+                };
+                let arn = self.account.resolve(target_group);
+                let all = (self.account.seen.target_groups.iter())
+                    .find(|group| group.arn == arn)
+                    .and_then(|group| group.details.as_ref())
+                    .map_or(0, |details| details.targets.len());
+                (targets.len() == all).then_some(arn)
             })
             .collect();
+        let mut leaving = BTreeSet::new();
         for group in &self.account.seen.target_groups {
             let Some(details) = &group.details else {
                 continue;
             };
-            if gone.contains(&group.arn) || group.target_type == Some(TargetType::Ip) {
-                continue; // a whole group goes
+            let whole_group = gone.contains(&group.arn);
+            let is_wanted = (wanted.target_groups.values()).any(|one| one.name == group.name);
+            let (mut draining, mut left) = (0, details.targets.len());
+            let targets = details.targets.iter();
+            for (target, _) in targets.filter(|(_, health)| **health == Health::Draining) {
+                let place = (group.arn.clone(), target.clone());
+                if !is_wanted || self.leaving.contains(&place) {
+                    leaving.insert(place);
+                    left -= 1;
+                } else {
+                    draining += 1;
+                }
             }
-            let draining = details
-                .targets
-                .values()
-                .filter(|h| **h == Health::Draining)
-                .count();
-            let allowed = (details.targets.len() * usize::from(SHARE) / 100).max(1);
-            let whole = draining == details.targets.len();
+            if whole_group || group.target_type == Some(TargetType::Ip) {
+                continue;
+            }
+            let allowed = (left * usize::from(SHARE) / 100).max(1);
             prop_assert!(
-                draining <= allowed || whole,
-                "{draining} of {}",
-                details.targets.len()
+                draining <= allowed || draining == left,
+                "{draining} of {left}"
             );
         }
+        self.leaving = leaving;
         Ok(())
     }
 

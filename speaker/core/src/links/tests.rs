@@ -114,3 +114,33 @@ fn who_lacks_too_many_pools_to_name_is_unable_for_all() {
     }
     assert_eq!(links.unable(), [0]);
 }
+
+#[test]
+fn links_of_an_address_are_down_when_it_has_no_other() {
+    let own = "10.0.0.5".parse().unwrap();
+    let with = |first: bool, second: bool| {
+        let mut links = Links::default();
+        let (mut one, mut other) = (
+            link(1, "eth0", &["10.0.0.0/24"]),
+            link(2, "eth1", &["10.0.0.0/24", "192.0.2.0/24"]),
+        );
+        (one.up, other.up) = (first, second);
+        links.set(&[one, other]);
+        links
+    };
+    for (first, second, expected) in [
+        (true, true, false),
+        (true, false, false),
+        (false, true, false),
+        (false, false, true),
+    ] {
+        let links = with(first, second);
+        assert_eq!(links.are_down(own), expected, "{first} {second}");
+        let up = [(1, first), (2, second)].into_iter();
+        let up: BTreeSet<u32> = up.filter(|(_, up)| *up).map(|(index, _)| index).collect();
+        assert_eq!(links.carrying(own), up);
+        // On a link that we do not know: nothing is known of its cable.
+        assert!(!links.are_down("198.51.100.1".parse().unwrap()));
+    }
+    assert!(!Links::default().are_down(own));
+}

@@ -50,12 +50,16 @@ impl Conflicts {
 }
 
 impl Speaker {
-    /// A frame came. Nothing is heard while silent.
+    /// A frame came. Questions that come while in doubt wait until it is over: whoever asked has not
+    /// asked again yet, and what is not ours by then is not answered. Nothing else is heard while
+    /// silent.
     pub(super) fn frame(&mut self, link: u32, bytes: &[u8], now: Now) {
-        if self.is_silent() {
+        if self.is_asleep() {
             return;
         }
-        if let Some(claim) = self.responder.handle(link, bytes, now.mono) {
+        if let Some(claim) = self.responder.handle(link, bytes, now.mono)
+            && self.doubt.is_none()
+        {
             self.claimed(claim, now);
         }
     }

@@ -24,6 +24,9 @@ const ASK_EVERY: Duration = Duration::from_millis(50);
 const AGREE: Duration = Duration::from_millis(50);
 /// Without any answer the network is to blame, and clients on our side need us.
 const CUT_OFF: Duration = Duration::from_millis(300);
+/// The same when a link has come back: a kernel that asked for a neighbour's hardware address in vain
+/// asks again after a second (`retrans_time_ms`).
+const LINK_CUT_OFF: Duration = Duration::from_millis(1_200);
 /// How often others are looked for while at most half of the known are alive.
 const HAIL_CUT_OFF: Duration = Duration::from_millis(100);
 /// And how often otherwise.
@@ -40,10 +43,12 @@ const RELIST: Duration = Duration::from_secs(1);
 /// How long handing over may take.
 const LEAVE: Duration = Duration::from_secs(3);
 
-/// We may have been stopped and declared dead: nothing is answered until a peer says otherwise.
+/// We may have been declared dead, because we were stopped or because frames come and go again where
+/// they did not: nothing is answered until a peer says otherwise.
 #[derive(Debug)]
 pub(super) struct Doubt {
-    since: Duration,
+    /// From when on nobody is there if nobody has answered.
+    alone_at: Duration,
     next: Duration,
     asked: Vec<(SocketAddr, u64)>,
     answers: Vec<SocketAddr>,
@@ -51,9 +56,9 @@ pub(super) struct Doubt {
 }
 
 impl Doubt {
-    const fn new(now: Duration) -> Self {
+    const fn new(alone_at: Duration, now: Duration) -> Self {
         Self {
-            since: now,
+            alone_at,
             next: now,
             asked: Vec::new(),
             answers: Vec::new(),
@@ -71,7 +76,7 @@ impl Doubt {
 
     pub(super) fn deadline(&self) -> Duration {
         let agreed = self.answered.map(|answered| answered + AGREE);
-        self.next.min(agreed.unwrap_or(self.since + CUT_OFF))
+        self.next.min(agreed.unwrap_or(self.alone_at))
     }
 }
 
@@ -193,7 +198,21 @@ impl Speaker {
         }
         if let Some(membership) = &mut self.membership {
             membership.shift(gap);
-            self.doubt = Some(Doubt::new(now.mono));
+        }
+        self.begin_doubt(CUT_OFF, now);
+    }
+
+    /// Datagrams come and go again where they did not: others may have found us dead.
+    pub(super) fn link_came(&mut self, now: Now) {
+        self.begin_doubt(LINK_CUT_OFF, now);
+    }
+
+    /// Asks whether we are alive.
+    fn begin_doubt(&mut self, patience: Duration, now: Now) {
+        if self.membership.is_some() && !self.done {
+            let before = self.doubt.as_ref().map(|doubt| doubt.alone_at);
+            let alone_at = (now.mono + patience).max(before.unwrap_or_default());
+            self.doubt = Some(Doubt::new(alone_at, now.mono));
         }
     }
 
@@ -211,7 +230,7 @@ impl Speaker {
         let wanted = known.len().min(ASKED);
         let has_agreed = doubt.answers.len() >= wanted
             || (doubt.answered).is_some_and(|at| now.mono >= at + AGREE);
-        let is_alone = doubt.answered.is_none() && now.mono >= doubt.since + CUT_OFF;
+        let is_alone = doubt.answered.is_none() && now.mono >= doubt.alone_at;
         if has_agreed || is_alone {
             return;
         }

@@ -9,6 +9,7 @@ use wire::filter::{Filter, program};
 use super::Speaker;
 use crate::handover::{Place, Step};
 use crate::io::Effect;
+use crate::links::Links;
 use crate::message::{Rank, Sight};
 use crate::ownership::{Candidate, Key};
 use crate::score::hash;
@@ -114,8 +115,14 @@ impl Speaker {
     }
 
     pub(super) fn links_changed(&mut self, links: &[Link], now: Now) {
+        let own = self.at.map(|at| at.ip());
+        let carrying = |links: &Links| own.map(|own| links.carrying(own)).unwrap_or_default();
+        let before = carrying(&self.links);
         if !self.links.set(links) {
             return;
+        }
+        if !carrying(&self.links).is_subset(&before) {
+            self.link_came(now);
         }
         let usable: Vec<wire::Link> = (self.links.usable())
             .map(|link| wire::Link {

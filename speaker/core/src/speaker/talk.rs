@@ -22,8 +22,12 @@ const TELL_EVERY: Duration = Duration::from_millis(20);
 const TELL_AGAIN: Duration = Duration::from_millis(50);
 
 impl Speaker {
-    /// Says something to whoever is at that address.
+    /// Says something to whoever is at that address. Without a cable nothing: the kernel would ask for
+    /// that neighbour's hardware address in vain, and when the cable is back, wait before it asks again.
     pub(super) fn say(&mut self, to: SocketAddr, body: Body<'_>, now: Now) {
+        if self.at.is_some_and(|at| self.links.are_down(at.ip())) {
+            return;
+        }
         let Some(membership) = &self.membership else {
             return;
         };

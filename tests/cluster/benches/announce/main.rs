@@ -79,8 +79,8 @@ fn goals(run: &Value) -> Value {
     for (goal, place, most) in [
         ("crash_median_600_ms", "/crashes/median_ms", 600.0),
         ("crash_worst_1000_ms", "/crashes/worst_ms", 1_000.0),
-        ("planned_none_unanswered", "/planned/unanswered", 0.0),
-        ("rollout_none_unanswered", "/rollout/unanswered", 0.0),
+        ("planned_none_unanswered", "/planned/never_answered", 0.0),
+        ("rollout_none_unanswered", "/rollout/never_answered", 0.0),
         (
             "heal_both_200_ms",
             "/heals/worst_ms_from_first_frame",

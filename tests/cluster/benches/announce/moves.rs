@@ -9,7 +9,7 @@ use serde_json::{Value, json};
 
 use crate::{
     town::{SHOP, SPEAKER, Town, dual},
-    watch::{EVERY, Record, now},
+    watch::{PATIENCE, Record, Watch, now},
 };
 
 /// Longer than it takes to be found dead.
@@ -104,35 +104,65 @@ pub(crate) fn crashes(town: &mut Town, count: usize) -> Value {
     told
 }
 
-/// A client waits longer than this for an answer; one that comes after the next question, on a busy
-/// machine, is late and not lost.
-const PATIENCE: f64 = 100.0;
+/// A watch, and the two moments between which it counts.
+type Watched = (Record, f64, f64);
 
-/// Questions that nobody answered in time, between two moments.
-fn lost(records: &[(Record, f64, f64)], addresses: &[String]) -> Value {
-    let (mut unanswered, mut late, mut silence) = (0.0, 0, 0.0_f64);
+/// What became of all questions.
+fn answered(records: &[Watched], addresses: &[String]) -> Value {
+    let (mut asked, mut never, mut slowest) = (0, Vec::new(), 0.0_f64);
+    let (mut silence, mut seconds) = (0.0_f64, 0.0);
     for (record, from, to) in records {
+        seconds += (to - from) / 1e3;
         for ip in addresses {
-            for pause in record.pauses(ip, *from, *to) {
-                silence = silence.max(pause);
-                unanswered += ((pause - PATIENCE) / EVERY.as_secs_f64() / 1e3)
-                    .max(0.0)
-                    .ceil();
+            silence = silence.max(record.silence(ip, *from, *to));
+            for question in record.questions(ip, *from, *to) {
+                asked += 1;
+                match question.answered_after {
+                    Some(after) => slowest = slowest.max(after),
+                    None => never.push(format!("{ip} after {:.0} ms", question.at - from)),
+                }
             }
-            late += record.unanswered(ip);
         }
     }
+    if !never.is_empty() {
+        eprintln!("never answered: {never:?}");
+    }
     json!({
-        "unanswered": unanswered,
-        "answered_after_the_next_question": late,
+        "asked": asked,
+        "never_answered": never.len(),
+        "slowest_answer_ms": slowest.round(),
         "longest_silence_ms": silence.round(),
+        "seconds": seconds.round(),
     })
+}
+
+/// The same addresses watched for as long while nothing moves.
+fn still(town: &Town, addresses: &[String], milliseconds: f64) -> Watched {
+    town.calm();
+    let watch = town.watch(addresses);
+    let from = now();
+    thread::sleep(Duration::from_secs_f64(milliseconds / 1e3));
+    ended(watch, from)
+}
+
+/// Ends a watch, once it is certain what became of all that was asked until now.
+fn ended(watch: Watch, from: f64) -> Watched {
+    let to = now();
+    thread::sleep(PATIENCE);
+    (watch.end(), from, to)
+}
+
+/// What moves cost, beside what this machine does to as many questions when nothing moves.
+fn beside(moving: &[Watched], still: &[Watched], addresses: &[String]) -> Value {
+    let mut told = answered(moving, addresses);
+    told["beside_nothing_moving"] = answered(still, addresses);
+    told
 }
 
 /// Cordons whoever owns, again and again.
 pub(crate) fn planned(town: &mut Town, count: usize) -> Value {
     let addresses = town.serve("planned", &json!({}));
-    let mut records = Vec::new();
+    let (mut moving, mut quiet) = (Vec::new(), Vec::new());
     for _ in 0..count {
         town.calm();
         let owner = town.owner(&addresses[0]);
@@ -145,12 +175,13 @@ pub(crate) fn planned(town: &mut Town, count: usize) -> Value {
                 _ => Ok(()),
             });
         }
-        let to = now();
-        records.push((watch.end(), from, to));
+        let moved = ended(watch, from);
         town.kubectl(&["uncordon", owner]);
         thread::sleep(Duration::from_millis(500));
+        quiet.push(still(town, &addresses, moved.2 - from));
+        moving.push(moved);
     }
-    let mut told = lost(&records, &addresses);
+    let mut told = beside(&moving, &quiet, &addresses);
     told["moves"] = count.into();
     told
 }
@@ -162,16 +193,17 @@ pub(crate) fn rollout(town: &mut Town) -> Value {
     let watch = town.watch(&addresses);
     let from = now();
     town.roll_out();
-    let to = now();
-    let mut told = lost(&[(watch.end(), from, to)], &addresses);
+    let moving = ended(watch, from);
+    let quiet = still(town, &addresses, moving.2 - from);
+    let mut told = beside(&[moving], &[quiet], &addresses);
     let mut requests = (0, 0);
     for load in loads {
-        let (asked, failed) = load.end();
-        requests = (requests.0 + asked, requests.1 + failed.len());
+        let asked = load.end();
+        let failed = asked.iter().filter(|one| !one.is_answered()).count();
+        requests = (requests.0 + asked.len(), requests.1 + failed);
     }
     told["requests"] = requests.0.into();
     told["requests_failed"] = requests.1.into();
-    told["seconds"] = ((to - from) / 1e3).round().into();
     told
 }
 

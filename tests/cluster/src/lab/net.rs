@@ -13,6 +13,14 @@ pub(crate) const PLANE: Ipv4Addr = Ipv4Addr::new(10, 200, 0, 1);
 /// Every pod's address: what is not from here and comes to a Service is masqueraded.
 pub(crate) const POD_CIDRS: &str = "10.244.0.0/16,fd00:244::/48";
 
+/// What pools give that are not in the nodes' subnet: the ranges for documentation.
+const EXTERNAL: [&str; 4] = [
+    "192.0.2.0/24",
+    "198.51.100.0/24",
+    "203.0.113.0/24",
+    "2001:db8::/32",
+];
+
 /// The client's network: the way in from outside.
 pub(crate) const CLIENT: &str = "client";
 
@@ -68,6 +76,9 @@ ip -n plane link set br0 up
         );
         script += &pod_routes(&name, nodes);
     }
+    for number in 1..=nodes {
+        script += &unreachable(number);
+    }
     // A packet that comes before kube-proxy knows its address goes on to the default route, out of
     // the interface that it came in by; a redirect would teach the client that way for good.
     let _infallible = writeln!(
@@ -104,6 +115,20 @@ pub(crate) fn default_routes(name: &str) -> String {
 ip -n {name} -6 route add default via fd00:200::1
 "
     )
+}
+
+/// An external address leads nowhere until kube-proxy knows it. Were the packet sent on, the kernel
+/// would remember its connection as one that is not translated, and take the next one from the same
+/// port for that: it would fail for two minutes after every other one succeeds.
+fn unreachable(number: u8) -> String {
+    let mut script = String::new();
+    for addresses in EXTERNAL {
+        let _infallible = writeln!(
+            script,
+            "ip -n node{number} route add unreachable {addresses}"
+        );
+    }
+    script
 }
 
 /// The ways to the pods of all other nodes.

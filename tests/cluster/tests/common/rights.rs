@@ -5,7 +5,7 @@ use std::collections::BTreeSet;
 use cluster::{AuditLine, ControlPlane};
 use serde_json::Value;
 
-use crate::chart::{NAMESPACE, rendered};
+use super::chart::{NAMESPACE, rendered};
 
 /// `group/resource/subresource: verb`, the group empty for the core's.
 pub(crate) type Rights = BTreeSet<String>;

@@ -47,6 +47,7 @@ everywhere! {
         a_service_without_selector_leads_to_its_own_endpoint_slice
         a_headless_service_is_left_alone_and_its_pods_are_reached
         both_families_answer
+        a_node_port_that_a_policy_changes_answers_and_the_old_one_is_closed
         an_address_given_back_no_longer_answers;
     upgrade:
         a_rolling_update_and_a_killed_leader_cost_no_request

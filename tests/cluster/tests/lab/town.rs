@@ -85,7 +85,7 @@ impl Town {
         // It must run where nothing but the least is allowed.
         let level = "pod-security.kubernetes.io/enforce=restricted";
         self.kubectl(&["label", "namespace", NAMESPACE, level]);
-        self.helm(NAMESPACE, &[]);
+        self.helm(NAMESPACE, &["nodePorts.manage=true"]);
         self.apply(&json!({
             "apiVersion": "portolan.dev/v1alpha1", "kind": "AddressPool",
             "metadata": {"name": "external"},
@@ -118,17 +118,20 @@ impl Town {
         self.until(url, || self.try_curl(url, "2"))
     }
 
-    /// What the client gets by UDP for this word.
+    /// What the client gets by UDP for this word, within a second.
+    pub(crate) fn try_udp(&self, host: &str, port: u16, word: &str) -> Result<String, String> {
+        let mut socat = self.client("sh");
+        let script = format!("printf %s {word} | socat -t 1 - UDP:{host}:{port}");
+        match told(socat.args(["-c", &script]).output().unwrap()) {
+            Ok(text) if text.is_empty() => Err("no answer".to_owned()),
+            told => told,
+        }
+    }
+
+    /// The same; what was created a moment ago may take a moment to answer.
     pub(crate) fn udp(&self, host: &str, port: u16, word: &str) -> String {
         let place = format!("UDP:{host}:{port}");
-        self.until(&place, || {
-            let mut socat = self.client("sh");
-            let script = format!("printf %s {word} | socat -t 1 - {place}");
-            match told(socat.args(["-c", &script]).output().unwrap()) {
-                Ok(text) if text.is_empty() => Err("no answer".to_owned()),
-                told => told,
-            }
-        })
+        self.until(&place, || self.try_udp(host, port, word))
     }
 
     /// From now on the client sends what is for these addresses to that node, as a static route
@@ -141,6 +144,23 @@ impl Town {
         let mut ip = self.client("ip");
         ip.args([family, "route", "replace", addresses, "via", via]);
         told(ip.output().unwrap()).unwrap();
+    }
+
+    /// What was written in a namespace, by the audit log; a given cluster shows none.
+    pub(crate) fn writes(&self, namespace: &str) -> Vec<String> {
+        let Place::Lab(lab) = &self.place else {
+            return Vec::new();
+        };
+        let place = format!("/namespaces/{namespace}/");
+        let lines = lab.plane().audit().unwrap();
+        let here =
+            (lines.iter()).filter(|line| line.is_write() && line.request_uri.contains(&place));
+        here.map(|line| {
+            let (at, who) = (&line.stage_timestamp, &line.user.username);
+            let (code, what) = (line.code(), &line.request_uri);
+            format!("{at} {who} {} {what}: {code}", line.verb)
+        })
+        .collect()
     }
 
     /// What the API server has refused the controller, by its audit log; a given cluster shows none.

@@ -10,11 +10,16 @@ use super::{
 };
 
 /// Asks every 20 ms, each time by a new connection, until the file that stops it appears, at most
-/// 5,000 times; prints what came of each.
-const LOAD: &str = r#"for try in $(seq 5000); do
+/// 5,000 times; prints a line of what came of each and when, for one that failed all that curl saw.
+const LOAD: &str = r#"set -f
+for try in $(seq 5000); do
     [ ! -e "$2" ] || exit 0
-    curl --silent --output /dev/null --max-time 10 \
-        --write-out '%{http_code} after %{time_total} s %{errormsg}\n' "$1"
+    seen=$(curl --silent --verbose --output /dev/null --max-time 10 \
+        --write-out '\n%{http_code} after %{time_total} s' "$1" 2>&1)
+    last=${seen##*
+}
+    case $last in 200*) seen= ;; esac
+    echo "$last, number $try, at $(date --utc +%T.%N)" $seen
     sleep 0.02
 done"#;
 
@@ -88,8 +93,9 @@ pub(crate) fn a_rolling_update_and_a_killed_leader_cost_no_request(town: &Town) 
     println!("{asked} requests, {} failed", failed.len());
     assert!(
         failed.is_empty(),
-        "{} of {asked}: {failed:#?}",
-        failed.len()
+        "{} of {asked}: {failed:#?}\n{:#?}",
+        failed.len(),
+        town.writes(ns)
     );
     assert!(asked > 100, "the load did not run: {asked} requests");
     assert_eq!(town.address(ns, "load"), address);

@@ -1,15 +1,15 @@
 //! Three nodes and a client on one switch, Portolan with speakers, and pools whose addresses are
-//! announced. One town for all sentences, one sentence at a time: each begins when all is well and
-//! need not repair what it broke.
+//! announced. Two such towns for all sentences, one sentence at a time in each, since sentences mostly
+//! wait: each begins when all is well and need not repair what it broke.
 
 #![allow(dead_code, reason = "the suite and the benchmark use their own parts")]
 
 use std::{
     collections::BTreeMap,
-    ops::Deref,
+    ops::{Deref, DerefMut},
     process::{Command, Output},
     sync::{
-        Mutex, MutexGuard, OnceLock, PoisonError,
+        Condvar, Mutex, MutexGuard, PoisonError,
         atomic::{AtomicBool, Ordering},
     },
     thread,
@@ -65,18 +65,87 @@ impl Deref for Town {
     }
 }
 
-/// The town, made when it is first asked for, with everything in order.
-pub(crate) fn town() -> MutexGuard<'static, Town> {
-    static TOWN: OnceLock<Mutex<Town>> = OnceLock::new();
-    static TRIED: AtomicBool = AtomicBool::new(false);
-    let town = TOWN.get_or_init(|| {
+/// How many towns there are at most: no sentence may starve another of CPU.
+const TOWNS: usize = 1;
+/// Each is made when it is first needed.
+static ALL: [Mutex<Option<Town>>; TOWNS] = [const { Mutex::new(None) }; TOWNS];
+/// Those that no sentence is in.
+static FREE: Mutex<[bool; TOWNS]> = Mutex::new([true; TOWNS]);
+static LEFT: Condvar = Condvar::new();
+/// Whether somebody waits until all have left: nobody comes in meanwhile.
+static WAITS_ALONE: AtomicBool = AtomicBool::new(false);
+
+/// A sentence is in a town; when it ends, another may.
+pub(crate) struct Stay {
+    /// Those that it keeps others out of.
+    taken: [bool; TOWNS],
+    town: MutexGuard<'static, Option<Town>>,
+}
+
+impl Deref for Stay {
+    type Target = Town;
+
+    fn deref(&self) -> &Town {
+        self.town.as_ref().expect("it was made")
+    }
+}
+
+impl DerefMut for Stay {
+    fn deref_mut(&mut self) -> &mut Town {
+        self.town.as_mut().expect("it was made")
+    }
+}
+
+impl Drop for Stay {
+    fn drop(&mut self) {
+        let mut free = FREE.lock().unwrap_or_else(PoisonError::into_inner);
+        for (free, taken) in free.iter_mut().zip(self.taken) {
+            *free |= taken;
+        }
+        LEFT.notify_all();
+    }
+}
+
+/// A town that is free, with everything in order.
+pub(crate) fn town() -> Stay {
+    stay(|free| {
+        let number = free.iter().position(|free| *free)?;
+        let is_open = !WAITS_ALONE.load(Ordering::Relaxed);
+        is_open.then_some(std::array::from_fn(|town| town == number))
+    })
+}
+
+/// The same, while nobody is in any.
+pub(crate) fn alone() -> Stay {
+    stay(|free| {
+        let are_free = *free == [true; TOWNS];
+        WAITS_ALONE.store(!are_free, Ordering::Relaxed);
+        are_free.then_some(*free)
+    })
+}
+
+/// Waits until some can be taken, and stays in the first of them.
+fn stay(take: impl Fn(&[bool; TOWNS]) -> Option<[bool; TOWNS]>) -> Stay {
+    static TRIED: [AtomicBool; TOWNS] = [const { AtomicBool::new(false) }; TOWNS];
+    let free = FREE.lock().unwrap_or_else(PoisonError::into_inner);
+    let free = LEFT.wait_while(free, |free| take(free).is_none());
+    let mut free = free.unwrap_or_else(PoisonError::into_inner);
+    let taken = take(&free).expect("some can be taken");
+    for (free, taken) in free.iter_mut().zip(taken) {
+        *free &= !taken;
+    }
+    drop(free);
+    let number = taken.iter().position(|taken| *taken).expect("one is taken");
+    let town = ALL[number].lock().unwrap_or_else(PoisonError::into_inner);
+    let mut stay = Stay { taken, town };
+    if stay.town.is_none() {
         // Every sentence would wait for the same failure.
-        assert!(!TRIED.swap(true, Ordering::Relaxed), "there is no town");
-        Mutex::new(Town::new(&["speaker.rejoinDelay=3s"]))
-    });
-    let mut town = town.lock().unwrap_or_else(PoisonError::into_inner);
-    town.put_in_order();
-    town
+        let tried = TRIED[number].swap(true, Ordering::Relaxed);
+        assert!(!tried, "there is no town");
+        *stay.town = Some(Town::new(&["speaker.rejoinDelay=3s"]));
+    }
+    stay.put_in_order();
+    stay
 }
 
 impl Town {
@@ -356,13 +425,41 @@ pub(crate) struct Load {
     stop: String,
 }
 
-/// Prints what came of each.
+/// Prints of each when it began and ended, in Unix milliseconds, and what came of it.
 const LOAD: &str = r#"for try in $(seq 10000); do
     [ ! -e "$2" ] || exit 0
-    curl --silent --globoff --output /dev/null --max-time 10 \
-        --write-out '%{http_code} after %{time_total} s %{errormsg}\n' "$1"
+    began=$(date +%s%3N)
+    told=$(curl --silent --globoff --output /dev/null --max-time 10 \
+        --write-out '%{http_code} after %{time_total} s %{errormsg}' "$1")
+    echo "$began $(date +%s%3N) $told"
     sleep 0.02
 done"#;
+
+/// A request by a connection of its own.
+#[derive(Debug)]
+pub(crate) struct Request {
+    /// In Unix milliseconds.
+    pub(crate) began: f64,
+    pub(crate) ended: f64,
+    /// What came of it.
+    pub(crate) told: String,
+}
+
+impl Request {
+    fn read(line: &str) -> Self {
+        let mut words = line.splitn(3, ' ');
+        let mut word = || words.next().unwrap_or_default();
+        Self {
+            began: word().parse().unwrap(),
+            ended: word().parse().unwrap(),
+            told: word().to_owned(),
+        }
+    }
+
+    pub(crate) fn is_answered(&self) -> bool {
+        self.told.starts_with("200 ")
+    }
+}
 
 impl Load {
     fn start(town: &Town, ip: &str) -> Self {
@@ -386,14 +483,13 @@ impl Load {
         Self { child, stop }
     }
 
-    /// Ends it; how many requests there were, and what came of those that failed.
-    pub(crate) fn end(self) -> (usize, Vec<String>) {
+    /// Ends it; the requests that there were.
+    pub(crate) fn end(self) -> Vec<Request> {
         std::fs::write(&self.stop, "").unwrap();
         let output = self.child.wait_with_output().unwrap();
         std::fs::remove_file(&self.stop).unwrap();
         let answers = String::from_utf8(output.stdout).unwrap();
-        let failed = answers.lines().filter(|line| !line.starts_with("200 "));
-        (answers.lines().count(), failed.map(str::to_owned).collect())
+        answers.lines().map(Request::read).collect()
     }
 }
 

@@ -3,7 +3,7 @@
 #![allow(dead_code, reason = "the suite and the benchmark use their own parts")]
 
 use std::{
-    collections::BTreeMap,
+    collections::{BTreeMap, BTreeSet},
     io::{BufRead as _, BufReader, Write as _},
     path::Path,
     process::{Child, Command, Stdio},
@@ -16,6 +16,15 @@ use serde_json::Value;
 
 /// How often each address is asked for. Hundreds at once are asked for less often.
 pub(crate) const EVERY: Duration = Duration::from_millis(10);
+/// From which addresses, the first of each family and how many: nobody has them, and none is used
+/// twice within 600 ms, so that every answer tells which question it answers.
+const SOURCES: [&str; 2] = ["10.200.0.192", "fd00:200::c0"];
+const SOURCES_EACH: &str = "62";
+/// A question that has no answer for so long has none, says the prober.
+pub(crate) const PATIENCE: Duration = Duration::from_millis(500);
+
+/// Two questions and what is in between, in milliseconds.
+const CLOSE: f64 = 25.0;
 
 /// Milliseconds since 1970: all of the lab has one clock.
 pub(crate) fn now() -> f64 {
@@ -40,10 +49,19 @@ pub(crate) struct Seen {
     pub(crate) announcement: bool,
 }
 
+/// A question.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Question {
+    /// As [`now`].
+    pub(crate) at: f64,
+    /// How long the first answer took, in milliseconds; `None`: there never was one.
+    pub(crate) answered_after: Option<f64>,
+}
+
 /// All that a prober saw.
 pub(crate) struct Record {
     pub(crate) seen: Vec<Seen>,
-    summary: Value,
+    questions: BTreeMap<String, Vec<Question>>,
 }
 
 impl Watch {
@@ -53,7 +71,8 @@ impl Watch {
             .args(["--interface", "eth0", "--seconds", "600"])
             .arg("--every-ms")
             .arg(every.as_millis().to_string())
-            .args(["--source", "10.200.0.101", "--source", "fd00:200::65"])
+            .args(SOURCES.iter().flat_map(|first| ["--source", first]))
+            .args(["--sources", SOURCES_EACH])
             .args(addresses)
             .stdin(Stdio::piped())
             .stdout(Stdio::piped())
@@ -81,7 +100,9 @@ impl Watch {
         assert!(self.child.wait().unwrap().success());
         let lines = self.lines.join().unwrap();
         let start = lines[0]["start_unix_ms"].as_f64().unwrap();
-        let seen = lines.iter().filter(|line| line["kind"].is_string());
+        let seen = lines
+            .iter()
+            .filter(|line| line["mac"].is_string() && line["kind"].is_string());
         let seen = seen.map(|line| Seen {
             at: start + line["t_ms"].as_f64().unwrap(),
             ip: line["ip"].as_str().unwrap().to_owned(),
@@ -90,9 +111,32 @@ impl Watch {
         });
         Record {
             seen: seen.collect(),
-            summary: lines.last().unwrap()["summary"].clone(),
+            questions: questions(&lines, start),
         }
     }
+}
+
+/// All that were answered or could not be any more, by address and in their order.
+fn questions(lines: &[Value], start: f64) -> BTreeMap<String, Vec<Question>> {
+    let mut all = BTreeMap::<String, Vec<Question>>::new();
+    let mut known = BTreeSet::new();
+    for line in lines {
+        let (Some(ip), Some(asked_at)) = (line["ip"].as_str(), line["asked_at"].as_f64()) else {
+            continue;
+        };
+        // Two may answer one: the first counts.
+        if known.insert((ip, asked_at.to_bits())) {
+            let after = line["t_ms"].as_f64().unwrap() - asked_at;
+            all.entry(ip.to_owned()).or_default().push(Question {
+                at: start + asked_at,
+                answered_after: (line["kind"] != "unanswered").then_some(after),
+            });
+        }
+    }
+    for questions in all.values_mut() {
+        questions.sort_by(|one, other| one.at.total_cmp(&other.at));
+    }
+    all
 }
 
 impl Record {
@@ -110,20 +154,16 @@ impl Record {
         (self.of(ip).next_back()).unwrap_or_else(|| panic!("nobody answered for {ip}"))
     }
 
-    /// The times without a word on this address, in milliseconds, between these two moments.
-    pub(crate) fn pauses(&self, ip: &str, from: f64, to: f64) -> Vec<f64> {
+    /// The longest time without a word on this address between these two moments, in milliseconds.
+    pub(crate) fn silence(&self, ip: &str, from: f64, to: f64) -> f64 {
         let times = self.of(ip).map(|seen| seen.at);
         let times: Vec<f64> = [from]
             .into_iter()
             .chain(times.filter(|at| (from..to).contains(at)))
             .chain([to])
             .collect();
-        times.windows(2).map(|two| two[1] - two[0]).collect()
-    }
-
-    /// The longest of them.
-    pub(crate) fn silence(&self, ip: &str, from: f64, to: f64) -> f64 {
-        self.pauses(ip, from, to).into_iter().fold(0.0, f64::max)
+        let pauses = times.windows(2).map(|two| two[1] - two[0]);
+        pauses.fold(0.0, f64::max)
     }
 
     /// From the last answer of this one until another's first word, in milliseconds.
@@ -138,6 +178,14 @@ impl Record {
             !is_its
         });
         Some(next?.at - last)
+    }
+
+    /// Whether the address moved between these two moments, or so close to them that questions every
+    /// 10 ms do not tell.
+    pub(crate) fn moved(&self, ip: &str, from: f64, to: f64) -> bool {
+        let about = from - CLOSE..to + CLOSE;
+        let said = self.of(ip).filter(|seen| about.contains(&seen.at));
+        said.map(|seen| &seen.mac).collect::<BTreeSet<_>>().len() > 1
     }
 
     /// Who owned it one after the other: whoever answered first, last, or for longer than `least`
@@ -211,10 +259,16 @@ impl Record {
         losers.map(|(_, (_, last))| *last).reduce(f64::max)
     }
 
-    /// Questions that had no answer before the next was sent.
-    pub(crate) fn unanswered(&self, ip: &str) -> u64 {
-        let of = |field: &str| self.summary[ip][field].as_u64().unwrap();
-        of("asked") - of("answered")
+    /// What was asked between these two moments. It is certain what became of it only if the watch
+    /// went on for [`PATIENCE`].
+    pub(crate) fn questions(
+        &self,
+        ip: &str,
+        from: f64,
+        to: f64,
+    ) -> impl Iterator<Item = &Question> {
+        let all = self.questions.get(ip).into_iter().flatten();
+        all.filter(move |question| (from..to).contains(&question.at))
     }
 }
 

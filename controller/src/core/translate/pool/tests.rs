@@ -56,6 +56,8 @@ fn an_address_pool_becomes_a_pool() {
         reserved_v6: RangeSet::default(),
         excluded_ports: RangeSet::default(),
         unusable_ports: RangeSet::default(),
+        unusable_v4: RangeSet::default(),
+        unusable_v6: RangeSet::default(),
         auto_assign: false,
         priority: 5,
         disabled: false,

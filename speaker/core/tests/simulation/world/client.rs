@@ -1,4 +1,5 @@
-//! A client on the same network: asks every 10 ms, and notes who answers and what it hears.
+//! A client on the same network: asks every 10 ms, and notes who answers which question and what it
+//! hears.
 
 use std::collections::BTreeMap;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
@@ -9,6 +10,8 @@ use wire::{Mac, arp, ndp};
 use super::{Event, Station, World, ms};
 
 pub(crate) const EVERY: Duration = Duration::from_millis(10);
+/// It asks from so many addresses in turn, so that each answer within 640 ms tells its question.
+const SOURCES: usize = 64;
 
 #[derive(Clone, Debug)]
 pub(crate) struct Ask {
@@ -23,21 +26,30 @@ pub(crate) struct Client {
     pub(crate) group: usize,
     pub(crate) ips: Vec<IpAddr>,
     pub(crate) asks: Vec<Ask>,
-    /// The last ask of each address.
-    open: BTreeMap<IpAddr, usize>,
+    /// The last ask of each address from each source.
+    open: BTreeMap<(IpAddr, IpAddr), usize>,
     /// What it would send to.
     pub(crate) cache: BTreeMap<IpAddr, usize>,
     pub(crate) until: Duration,
-    v4: Ipv4Addr,
-    v6: Ipv6Addr,
+    rounds: usize,
+}
+
+/// The source of a round, in the family of who is asked.
+fn source(round: usize, ip: IpAddr) -> IpAddr {
+    let low = u8::try_from(round % SOURCES).unwrap();
+    match ip {
+        IpAddr::V4(_) => Ipv4Addr::new(203, 0, 114, low).into(),
+        IpAddr::V6(_) => Ipv6Addr::new(0x2001, 0xdb8, 0, 0, 0, 0, 1, u16::from(low)).into(),
+    }
 }
 
 impl Client {
     pub(crate) fn hear(&mut self, bytes: &[u8], now: Duration) {
-        let (ip, mac, is_answer) = if let Some(packet) = arp::Packet::read(bytes) {
+        let (ip, mac, asker) = if let Some(packet) = arp::Packet::read(bytes) {
             let is_answer =
                 packet.operation == arp::Operation::Reply && packet.target_mac == self.mac;
-            (IpAddr::V4(packet.sender_ip), packet.sender_mac, is_answer)
+            let asker = is_answer.then_some(IpAddr::V4(packet.target_ip));
+            (IpAddr::V4(packet.sender_ip), packet.sender_mac, asker)
         } else if let Some(message) = ndp::Message::read(bytes) {
             let ndp::Kind::Advertisement { solicited, .. } = message.kind else {
                 return;
@@ -45,7 +57,7 @@ impl Client {
             (
                 IpAddr::V6(message.target),
                 message.link_layer.unwrap(),
-                solicited,
+                solicited.then_some(IpAddr::V6(message.to)),
             )
         } else {
             return;
@@ -55,8 +67,9 @@ impl Client {
         };
         let node = usize::from(u16::from_be_bytes([high, low]));
         self.cache.insert(ip, node);
-        if is_answer && let Some(ask) = self.open.get(&ip) {
-            // Answers come within a few milliseconds, the next question after ten.
+        if let Some(asker) = asker
+            && let Some(ask) = self.open.get(&(ip, asker))
+        {
             self.asks[*ask].answers.push((now, node));
         }
     }
@@ -118,8 +131,7 @@ impl World {
             open: BTreeMap::new(),
             cache: BTreeMap::new(),
             until: Duration::MAX,
-            v4: Ipv4Addr::new(203, 0, 113, low),
-            v6: Ipv6Addr::new(0x2001, 0xdb8, 0, 0, 0, 0, 1, u16::from(low)),
+            rounds: 0,
         });
         self.push(self.now + ms(1), Event::Ask(number));
         number
@@ -133,17 +145,26 @@ impl World {
         }
         let mut frames = Vec::new();
         for ip in client.ips.clone() {
-            client.open.insert(ip, client.asks.len());
+            let source = source(client.rounds, ip);
+            client.open.insert((ip, source), client.asks.len());
             client.asks.push(Ask {
                 at: now,
                 ip,
                 answers: Vec::new(),
             });
-            frames.push(match ip {
-                IpAddr::V4(ip) => arp::Packet::request(client.mac, client.v4, ip).write(),
-                IpAddr::V6(ip) => ndp::Message::solicitation(client.mac, client.v6, ip).write(),
+            frames.push(match (ip, source) {
+                (IpAddr::V4(ip), IpAddr::V4(from)) => {
+                    arp::Packet::request(client.mac, from, ip).write()
+                }
+                (IpAddr::V6(ip), IpAddr::V6(from)) => {
+                    ndp::Message::solicitation(client.mac, from, ip).write()
+                }
+                (IpAddr::V4(_), IpAddr::V6(_)) | (IpAddr::V6(_), IpAddr::V4(_)) => {
+                    panic!("{ip} is asked for from {source}")
+                }
             });
         }
+        client.rounds += 1;
         for frame in frames {
             self.frame(Station::Client(number), frame);
         }

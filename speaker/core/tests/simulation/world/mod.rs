@@ -309,6 +309,24 @@ impl World {
         }
     }
 
+    /// Takes a node off the network, and its interface is down.
+    pub(crate) fn unplug(&mut self, node: usize) {
+        let others: Vec<usize> = (0..self.nodes.len())
+            .filter(|other| *other != node)
+            .collect();
+        self.split(&[&others, &[node]]);
+        self.nodes[node].is_unplugged = true;
+        let links = self.nodes[node].links();
+        self.input(node, Input::Links(&links));
+    }
+
+    /// Its interface is up again; who is in its group is reached.
+    pub(crate) fn plug(&mut self, node: usize) {
+        self.nodes[node].is_unplugged = false;
+        let links = self.nodes[node].links();
+        self.input(node, Input::Links(&links));
+    }
+
     pub(crate) fn heal(&mut self) {
         self.nodes.iter_mut().for_each(|node| node.group = 0);
         self.clients.iter_mut().for_each(|client| client.group = 0);
@@ -510,6 +528,9 @@ impl World {
         self.counts.datagrams += 1;
         self.counts.bytes += bytes.len() as u64;
         self.counts.largest = self.counts.largest.max(bytes.len());
+        let Some(leaves) = self.nodes[from].leaves(self.now) else {
+            return;
+        };
         let node = Node::number_at(to).filter(|number| *number < self.nodes.len());
         let Some(to) = node.filter(|to| self.nodes[*to].group == self.nodes[from].group) else {
             return;
@@ -517,7 +538,8 @@ impl World {
         if self.rng.f64() < self.loss || self.nodes[to].speaker.is_none() {
             return;
         }
-        let (at, from) = (self.late(), self.nodes[from].addr());
+        let at = self.late() + leaves.saturating_sub(self.now);
+        let from = self.nodes[from].addr();
         let bytes = bytes.into();
         self.push(at, Event::Datagram { to, bytes, from });
     }

@@ -22,6 +22,10 @@ pub(crate) struct Node {
     pub(crate) is_listening: bool,
     pub(crate) report: Option<Report>,
     pub(crate) has_link: bool,
+    /// Its link is down.
+    pub(crate) is_unplugged: bool,
+    /// Since when its kernel asks in vain for its neighbours' hardware addresses.
+    pub(crate) in_vain: Option<Duration>,
     /// Of the watch: events arrive up to this late, in milliseconds.
     pub(crate) lag: Option<u64>,
     pub(crate) is_watching: bool,
@@ -49,6 +53,8 @@ impl Node {
             is_listening: false,
             report: None,
             has_link: true,
+            is_unplugged: false,
+            in_vain: None,
             lag: None,
             is_watching: false,
             is_stuck: false,
@@ -89,13 +95,40 @@ impl Node {
         }
     }
 
+    /// When its kernel asks next for a neighbour that it has asked for in vain: every second.
+    fn asks_again(&self, now: Duration) -> Option<Duration> {
+        let mut at = self.in_vain?;
+        while at < now {
+            at += Duration::from_secs(1);
+        }
+        Some(at)
+    }
+
+    /// When a datagram of its leaves; `None`: never.
+    pub(crate) fn leaves(&mut self, now: Duration) -> Option<Duration> {
+        if self.is_unplugged {
+            self.in_vain.get_or_insert(now);
+            return None;
+        }
+        let at = self.asks_again(now).unwrap_or(now);
+        if at <= now {
+            self.in_vain = None;
+        }
+        Some(at)
+    }
+
     pub(crate) fn links(&self) -> Vec<Link> {
-        let prefixes = ["203.0.113.0/24", "198.18.0.0/15", "2001:db8::/64"];
+        let prefixes = [
+            "10.0.0.0/16",
+            "203.0.113.0/24",
+            "198.18.0.0/15",
+            "2001:db8::/64",
+        ];
         let link = Link {
             index: 1,
             name: "eth0".into(),
             mac: self.mac,
-            up: true,
+            up: !self.is_unplugged,
             prefixes: prefixes
                 .iter()
                 .map(|prefix| prefix.parse().unwrap())

@@ -1,13 +1,10 @@
 //! The control plane itself: several at once, RBAC, the audit log, nothing left behind.
 
-#![expect(clippy::unwrap_used, clippy::panic, reason = "test code")]
-
-mod common;
-
 use cluster::Options;
-use common::real;
 use k8s_openapi::api::core::v1::{Namespace, ServiceAccount};
 use kube::{Api, api::PostParams};
+
+use crate::common::real;
 
 fn alive(pid: u32) -> bool {
     std::path::Path::new(&format!("/proc/{pid}")).exists()

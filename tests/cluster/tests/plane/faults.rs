@@ -2,10 +2,6 @@
 //! server that is killed, a real etcd that forgets. What must hold afterwards, and what must never
 //! happen meanwhile, a program of its own judges by what the API shows.
 
-#![cfg(test)]
-
-mod common;
-
 use std::{
     path::{Path, PathBuf},
     process::{Child, Command, Stdio},
@@ -13,7 +9,6 @@ use std::{
 };
 
 use cluster::{AuditLine, ControlPlane, Options};
-use common::real;
 use controller::shell::USER_AGENT;
 use futures::{StreamExt as _, stream};
 use k8s_openapi::api::core::v1::ServiceAccount;
@@ -25,6 +20,8 @@ use tests::{
     program::Controller,
 };
 use tokio::time::sleep;
+
+use crate::common::real;
 
 /// How long nothing may be written before the cluster counts as settled.
 const QUIET: Duration = Duration::from_secs(3);

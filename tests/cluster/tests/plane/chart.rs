@@ -1,16 +1,13 @@
 //! The chart is the single source of what is applied to a cluster: rendered by the real helm, taken
 //! by the real API server word for word.
 
-#![expect(clippy::unwrap_used, clippy::panic, reason = "test code")]
-
-#[path = "common/chart.rs"]
-mod chart;
-mod common;
-
-use chart::{NAMESPACE, helm, kubectl, rendered, root, said};
 use cluster::{ControlPlane, Options};
-use common::real;
 use serde_json::Value;
+
+use crate::common::{
+    chart::{self, NAMESPACE, helm, kubectl, rendered, root, said},
+    real,
+};
 
 /// Every option on.
 const EVERYTHING: &str = "tests/cluster/tests/fixtures/everything.yaml";
@@ -78,7 +75,7 @@ fn the_committed_manifests_are_what_the_chart_renders() {
     for (manifests, values) in MANIFESTS {
         let arguments = ["--include-crds", "--set", "namespace.create=true"];
         let text = format!(
-            "# Rendered from deploy/charts/portolan; `PORTOLAN_BLESS=1 cargo test -p cluster --test chart -- \
+            "# Rendered from deploy/charts/portolan; `PORTOLAN_BLESS=1 cargo test -p cluster --test plane -- \
              --ignored manifests` writes it anew.\n{}",
             rendered(&[&arguments[..], values].concat())
         );
@@ -159,6 +156,12 @@ fn wrong_values_are_refused_with_the_place_and_the_fault() {
             "at '/ownsServiceNumbers'",
             "want boolean",
         ),
+        ("webhook.port=443", "at '/webhook/port'", "minimum"),
+        (
+            "webhook.certManager.issuerRef.issuer=x",
+            "at '/webhook/certManager/issuerRef'",
+            "'issuer' not allowed",
+        ),
         ("log.format=xml", "at '/log/format'", "'json'"),
         (
             "metrics.podMonitor.interval=30",
@@ -232,6 +235,8 @@ fn unusual_but_right_values_are_accepted() {
         "aws.enabled=true,aws.clusterName=My_cluster.1",
         "aws.region=us-gov-west-1",
         "speaker.enabled=true,speaker.admin.address=::1",
+        "webhook.enabled=false",
+        "webhook.certManager.enabled=true,webhook.certManager.issuerRef.name=internal",
     ] {
         rendered(&["--set", value]);
     }
@@ -364,6 +369,46 @@ fn the_network_policy_lets_the_controller_reach_aws_when_that_is_enabled() {
     );
 }
 
+/// What a controller would be asked by, and under which names the API server would find it.
+#[test]
+#[ignore = "real Kubernetes: cargo xtask cluster build, then cargo test -p cluster -- --ignored"]
+fn the_controller_is_told_where_the_api_server_finds_the_webhook_and_whose_certificate_it_shows() {
+    let flags = |sets: &[&str]| -> Vec<String> {
+        let sets = sets.iter().flat_map(|value| ["--set", value]);
+        let objects = documents(&rendered(&sets.collect::<Vec<_>>()));
+        let pod = &of_kind(&objects, "Deployment")["spec"]["template"]["spec"];
+        let all: Vec<String> =
+            serde_json::from_value(pod["containers"][0]["args"].clone()).unwrap();
+        let mounted = &pod["volumes"][0]["secret"]["secretName"];
+        let mounted = mounted.as_str().map(|name| format!("mounted: {name}"));
+        let of_webhook = |flag: &String| flag.starts_with("--webhook");
+        all.into_iter().filter(of_webhook).chain(mounted).collect()
+    };
+    let first = [
+        "--webhook-address=[::]:9443",
+        "--webhook-service=portolan-system/portolan-webhook",
+        "--webhook-configuration=portolan",
+    ];
+    assert_eq!(flags(&["webhook.enabled=false"]), [""; 0]);
+    let own = [&first[..], &["--webhook-secret=portolan-webhook"]].concat();
+    assert_eq!(flags(&[]), own);
+    let others = [
+        "--webhook-certificates=/etc/portolan/webhook",
+        "mounted: portolan-webhook-cert-manager",
+    ];
+    assert_eq!(
+        flags(&["webhook.certManager.enabled=true"]),
+        [&first[..], &others].concat()
+    );
+    let objects = documents(&rendered(&[]));
+    let service = of_kind(&objects, "Service");
+    assert_eq!(service["metadata"]["name"], "portolan-webhook");
+    assert_eq!(service["spec"]["ports"][0]["port"], 443);
+    let configuration = of_kind(&objects, "MutatingWebhookConfiguration");
+    assert_eq!(configuration["metadata"]["name"], "portolan");
+    assert_eq!(configuration.get("webhooks"), None, "they are the leader's");
+}
+
 #[tokio::test]
 #[ignore = "real Kubernetes: cargo xtask cluster build, then cargo test -p cluster -- --ignored"]
 async fn helm_installs_it_for_aws_as_documented() {
@@ -413,12 +458,11 @@ fn the_service_account_has_no_role_in_aws_unless_it_is_given_one() {
 #[ignore = "real Kubernetes: cargo xtask cluster build, then cargo test -p cluster -- --ignored"]
 async fn the_api_server_takes_every_manifest_strictly_and_drops_nothing() {
     let real = real(Options::default()).await;
-    let monitors =
-        std::fs::read_to_string(root().join("tests/cluster/tests/fixtures/podmonitor-crd.yaml"));
-    apply(
-        &real.plane,
-        &documents(&monitors.unwrap()).iter().collect::<Vec<_>>(),
-    );
+    for others in ["podmonitor-crd.yaml", "cert-manager-crd.yaml"] {
+        let others = root().join("tests/cluster/tests/fixtures").join(others);
+        let others = documents(&std::fs::read_to_string(others).unwrap());
+        apply(&real.plane, &others.iter().collect::<Vec<_>>());
+    }
     // runs: kubectl apply --server-side -f deploy/manifests/portolan.yaml
     // runs: kubectl apply --server-side -f deploy/manifests/portolan-speaker.yaml
     for (manifests, _) in MANIFESTS {
@@ -426,7 +470,8 @@ async fn the_api_server_takes_every_manifest_strictly_and_drops_nothing() {
         let as_documented = ["apply", "--server-side", "-f", manifests.to_str().unwrap()];
         kubectl(&real.plane, &as_documented, "");
     }
-    for values in [&[][..], &["--values", EVERYTHING]] {
+    let authority = ["--set", "webhook.certManager.enabled=true"];
+    for values in [&[][..], &["--values", EVERYTHING], &authority] {
         // The namespace warns of pods that are not as restricted as they can be.
         let more = ["--include-crds", "--set", "namespace.create=true"];
         let objects = documents(&rendered(&[&more[..], values].concat()));

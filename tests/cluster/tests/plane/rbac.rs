@@ -1,41 +1,38 @@
 //! The controller's rights are exactly what it uses: it runs with its ServiceAccount from the chart
 //! through all that it can do, then the audit log is compared with the roles, both ways.
 
-#![expect(
-    clippy::unwrap_used,
-    clippy::panic,
-    clippy::indexing_slicing,
-    reason = "test code"
-)]
-
-#[path = "common/chart.rs"]
-mod chart;
-mod common;
-#[path = "common/rights.rs"]
-mod rights;
-
 use std::time::Duration;
 
-use chart::{NAMESPACE, kubectl};
-use cluster::{ControlPlane, Options};
-use common::real;
-use controller::shell::{self, Election, SecretName};
+use cluster::{ControlPlane, Options, balancer::Balancer};
+use controller::{
+    core::{certificates::Terms, hook::Target},
+    shell::{self, Certificates, Election, SecretName, Webhook},
+};
 use devapi::faults::{Fault, Faults, Match};
-use rights::{granted, refused, roles, used};
 use serde_json::{Value, json};
 use tests::{
     cluster::{Cluster, addresses, condition},
-    fixtures::{bare, default_class, pool, with},
+    fixtures::{bare, cluster_pool, default_class, pool, with},
     stage::{Running, options},
 };
 use tower::Layer as _;
 
+use crate::common::{
+    chart::{NAMESPACE, kubectl, rendered},
+    real,
+    rights::{granted, log, refused, roles, used},
+};
+
 /// How long nothing may be written before the cluster counts as settled.
 const QUIET: Duration = Duration::from_secs(3);
+/// Two looks of a real controller are five minutes apart.
+const LOOK: Duration = Duration::from_secs(1);
 /// As the chart names it.
 const LEASE: &str = "portolan-controller";
 /// Likewise.
 const KEYS: &str = "portolan-speaker-keys";
+/// Likewise.
+const CERTIFICATE: &str = "portolan-webhook";
 
 fn apply(plane: &ControlPlane, objects: &str) {
     let apply = ["apply", "--server-side", "--validate=strict", "-f", "-"];
@@ -46,6 +43,8 @@ struct Scene {
     cluster: Cluster,
     faults: Faults,
     config: kube::Config,
+    /// By which the API server finds the webhooks.
+    balancer: Balancer,
 }
 
 impl Scene {
@@ -65,10 +64,32 @@ impl Scene {
             namespace: NAMESPACE.to_owned(),
             name: KEYS.to_owned(),
         });
+        let target = Target::Url(self.balancer.url());
+        let webhook = Webhook {
+            address: (std::net::Ipv4Addr::LOCALHOST, 0).into(),
+            certificates: Certificates::Own(
+                SecretName {
+                    namespace: NAMESPACE.to_owned(),
+                    name: CERTIFICATE.to_owned(),
+                },
+                // Rotated while the test runs.
+                Terms {
+                    valid: 60,
+                    renew: 58,
+                    overlap: 1,
+                    ..Terms::new(vec![target.host()])
+                },
+            ),
+            target,
+            namespace: NAMESPACE.to_owned(),
+            configuration: "portolan".to_owned(),
+        };
         let options = shell::Options {
             election: Some(election),
+            webhook: Some(webhook),
             speaker_keys,
             streaming_lists,
+            look_every: LOOK,
             ..options(identity)
         };
         Running::start(client, options)
@@ -102,6 +123,10 @@ async fn live(on: &Scene) {
         "metadata": {"name": "ports"}, "spec": {"ports": ["30000-30100"]},
     });
     cluster.create(ports).await;
+    // Cluster IPs of a pool are compared with the objects that Kubernetes keeps of them.
+    cluster
+        .create(cluster_pool("inside", &["10.96.0.0/24"]))
+        .await;
     for object in [
         lb("a"),
         bare("with-node-ports", "LoadBalancer"),
@@ -173,6 +198,11 @@ async fn live(on: &Scene) {
             cluster.events("waits", "PoolExhausted").await == 1
         })
         .await;
+    cluster
+        .until("IPAddress objects were listed", async |_| {
+            on.faults.log().count("list", "ipaddresses") > 0
+        })
+        .await;
 }
 
 /// Announcements and Speakers are made, changed and deleted.
@@ -228,6 +258,47 @@ async fn announces(on: &Scene) {
     until("Speaker", "gate", "is gone", is_gone).await;
 }
 
+/// The API server asks, and the certificate is rotated meanwhile.
+async fn asked_about(on: &Scene) {
+    let kind = "MutatingWebhookConfiguration";
+    // Kept from the API server's own picks, and handed over by the webhook. Its name is the first of
+    // all pools', so that the Service gets an address of it.
+    on.cluster
+        .create(cluster_pool("asked", &["10.96.9.1-10.96.9.2"]))
+        .await;
+    let asks = async |cluster: &Cluster| {
+        let found = cluster.get(kind, "portolan").await.unwrap();
+        found["webhooks"].to_string().contains("not-headless")
+    };
+    on.cluster.until("the API server asks", asks).await;
+    let reserved = async |is: bool| {
+        on.cluster
+            .until("the address is reserved, or not", async |cluster| {
+                cluster.get("IPAddress", "10.96.9.1").await.is_some() == is
+            })
+            .await;
+    };
+    reserved(true).await;
+    on.cluster
+        .until("a Service gets it", async |cluster| {
+            cluster.delete("Service", "default/fixed").await;
+            let fixed = cluster.create(bare("fixed", "ClusterIP")).await;
+            fixed["spec"]["clusterIP"] == "10.96.9.1"
+        })
+        .await;
+    on.cluster.delete("AddressPool", "asked").await;
+    on.cluster.delete("Service", "default/fixed").await;
+    reserved(false).await;
+    let key = format!("{NAMESPACE}/{CERTIFICATE}");
+    let shown = async || on.cluster.get("Secret", &key).await.unwrap()["data"]["tls.crt"].clone();
+    let first = shown().await;
+    on.cluster
+        .until("another certificate is shown", async |_| {
+            shown().await != first
+        })
+        .await;
+}
+
 /// What an administrator does, with rights of their own.
 async fn rotates(plane: &ControlPlane) {
     let program = std::path::Path::new(env!("CARGO_BIN_EXE_cluster")).with_file_name("portolan");
@@ -262,21 +333,28 @@ async fn the_roles_grant_exactly_what_the_controller_uses() {
     let roles = roles(&["--set", "speaker.enabled=true"]);
     let list = json!({"apiVersion": "v1", "kind": "List", "items": roles});
     apply(plane, &list.to_string());
+    let configuration = rendered(&["--show-only", "templates/webhook.yaml"]);
+    apply(plane, &configuration);
     let token = plane.service_account_token(NAMESPACE, "portolan").await;
     let on = Scene {
         cluster: Cluster::new(plane.client().await.unwrap(), QUIET, false),
         faults: Faults::new(7),
         config: plane.config_as(&token.unwrap()).await.unwrap(),
+        balancer: Balancer::start().await.unwrap(),
     };
     on.cluster.install().await;
 
     let mut one = on.start("one", true);
     one.until("leading", |state| state.leading).await;
     let mut two = on.start("two", false);
-    two.until("synced", |state| state.synced).await;
+    two.until("ready", |state| state.ready()).await;
+    for replica in [&one, &two] {
+        on.balancer.add(replica.state().webhook.unwrap());
+    }
     live(&on).await;
     announces(&on).await;
     rotates(plane).await;
+    asked_about(&on).await;
     one.stop().await;
     two.until("leading", |state| state.leading).await;
     on.cluster.settled().await;
@@ -285,13 +363,13 @@ async fn the_roles_grant_exactly_what_the_controller_uses() {
     on.cluster.delete("Service", "default/a").await;
     let mut three = on.start("three", true);
     three
-        .until("idle", |state| state.idle && state.leading)
+        .until("done", |state| state.counters.leaks_released > 0)
         .await;
     on.cluster.settled().await;
     on.cluster.check().await;
     three.stop().await;
 
-    let log = rights::log(plane);
+    let log = log(plane);
     assert_eq!(refused(&log), [""; 0]);
     let (granted, used) = (granted(&roles), used(&log));
     let difference: Vec<_> = granted.symmetric_difference(&used).collect();

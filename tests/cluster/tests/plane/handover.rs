@@ -1,18 +1,6 @@
 //! From AWS Load Balancer Controller to Portolan and back: the commands of the guide, as they stand
 //! there, on a real API server with everything that LBC leaves in a cluster.
 
-#![expect(
-    clippy::unwrap_used,
-    clippy::panic,
-    clippy::indexing_slicing,
-    reason = "test code"
-)]
-
-#[path = "common/chart.rs"]
-#[expect(dead_code, reason = "helm is of no use here")]
-mod chart;
-mod common;
-
 use std::{
     fs,
     os::unix::fs::PermissionsExt as _,
@@ -20,10 +8,13 @@ use std::{
     process::{Command, Output},
 };
 
-use chart::{kubectl, root, said};
 use cluster::{Binary, ControlPlane, Options};
-use common::real;
 use serde_json::{Value, json};
+
+use crate::common::{
+    chart::{kubectl, root, said},
+    real,
+};
 
 const GUIDE: &str = "docs/from-aws-load-balancer-controller.md";
 const LBC: &str = "service.k8s.aws/resources";

@@ -2,21 +2,13 @@
 //! hazards that only a server has which gives nodePorts itself, each by the number that the list of
 //! hazards gives it (R3 the server's own picks, R7 and R8 duplicates, R9 the form of a patch).
 
-#![expect(clippy::unwrap_used, clippy::panic, reason = "test code")]
-
-mod common;
-#[path = "common/stage.rs"]
-mod on;
-
 use std::time::Duration;
 
 use cluster::Options;
-use common::real;
 use controller::{
     core::refusal::{self, Refusal},
     shell::{self, USER_AGENT},
 };
-use on::stage;
 use serde_json::{Value, json};
 use tests::{
     cluster::{condition, reason_of},
@@ -25,6 +17,8 @@ use tests::{
     node_ports::{port, sentences, told},
 };
 use tower::ServiceExt as _;
+
+use crate::common::{real, stage::stage};
 
 macro_rules! each {
     ($($sentence:ident)*) => { $(

@@ -1,13 +1,10 @@
 //! The conformance list of devapi on the real kube-apiserver, which is the truth: a check that
 //! fails here is wrong.
 
-#![expect(clippy::unwrap_used, clippy::panic, reason = "test code")]
-
-mod common;
-
 use cluster::Options;
-use common::real;
 use devapi::conformance::{Cluster, checks};
+
+use crate::common::real;
 
 struct Truth(kube::Client);
 

@@ -1,16 +1,8 @@
 //! The real controller on the real control plane: every sentence of [`tests::suite`], then what
 //! only the audit log, CEL's cost and kubectl can show.
 
-#![expect(clippy::unwrap_used, clippy::panic, reason = "test code")]
-
-mod common;
-#[path = "common/stage.rs"]
-mod on;
-
 use cluster::{AuditLine, ControlPlane, Options};
-use common::real;
 use controller::shell::{self, USER_AGENT};
-use on::stage;
 use serde_json::{Value, json};
 use tests::{
     cluster::addresses,
@@ -19,6 +11,8 @@ use tests::{
     stage::Running,
     suite,
 };
+
+use crate::common::{real, stage::stage};
 
 macro_rules! each {
     ($($sentence:ident)*) => { $(
