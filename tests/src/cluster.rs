@@ -18,7 +18,7 @@ use serde_json::{Value, json};
 use crate::fixtures;
 
 /// How long a condition may take; a paused clock gets there at once, a real one never should.
-const DEADLINE: Duration = Duration::from_secs(90);
+const DEADLINE: Duration = Duration::from_secs(180);
 /// Between two looks.
 const LOOK: Duration = Duration::from_millis(20);
 /// Everything the controller writes.

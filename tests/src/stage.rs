@@ -29,7 +29,7 @@ use crate::{
 /// Longer than a resync: on a paused clock it costs nothing.
 const QUIET: Duration = Duration::from_secs(660);
 /// As in [`crate::cluster`].
-const DEADLINE: Duration = Duration::from_secs(90);
+const DEADLINE: Duration = Duration::from_secs(180);
 
 /// Where a test plays.
 pub struct Stage {

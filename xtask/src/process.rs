@@ -8,9 +8,21 @@ use std::process::{Command, ExitStatus, Stdio};
 use anyhow::Context;
 
 /// `cargo` of the pinned toolchain: rustup reads `rust-toolchain.toml` in `root`.
+///
+/// It does not hear of this package, which `cargo run` tells us: build scripts look (ring's does), and
+/// `cargo test` by hand would compile anew what `cargo xtask test` has built.
 pub(crate) fn cargo<A: AsRef<OsStr>>(root: &Path, args: impl IntoIterator<Item = A>) -> Command {
     let mut command = Command::new("cargo");
     command.current_dir(root).args(args).stdin(Stdio::null());
+    for (name, _) in std::env::vars_os() {
+        let name = name.to_string_lossy();
+        if ["CARGO_PKG_", "CARGO_MANIFEST_"]
+            .iter()
+            .any(|start| name.starts_with(start))
+        {
+            command.env_remove(&*name);
+        }
+    }
     command
 }
 

@@ -10,7 +10,7 @@ use std::{
     os::fd::AsFd as _,
     path::PathBuf,
     process::{Child, Command, Stdio},
-    sync::mpsc,
+    sync::{Mutex, MutexGuard, PoisonError, mpsc},
     thread::{self, JoinHandle},
     time::{Duration, Instant},
 };
@@ -35,7 +35,7 @@ const API: u16 = 8001;
 /// The speakers' admin port on every loopback.
 const ADMIN: u16 = 7480;
 /// How long anything may take that takes next to no time on an idle machine.
-pub const PATIENCE: Duration = Duration::from_secs(20);
+pub const PATIENCE: Duration = Duration::from_secs(60);
 
 /// The whole town.
 pub struct Town {
@@ -46,7 +46,12 @@ pub struct Town {
     runtime: Runtime,
     servers: Vec<Server>,
     speakers: Vec<Option<Child>>,
+    /// Given back when all else has ended.
+    _turn: MutexGuard<'static, ()>,
 }
+
+/// One town at a time: what is silent for a moment must not be so because another one is busy.
+static TURN: Mutex<()> = Mutex::new(());
 
 /// Serves the API on one machine's loopback until it is dropped.
 struct Server {
@@ -84,6 +89,7 @@ impl Asking {
 impl Town {
     /// So many nodes, each with its `Speaker` object, and no speaker yet.
     pub fn new(nodes: usize) -> Self {
+        let turn = TURN.lock().unwrap_or_else(PoisonError::into_inner);
         let folder = tempfile::tempdir().unwrap();
         let ready = folder.path().join("ready");
         let script = format!(
@@ -115,6 +121,7 @@ impl Town {
             runtime,
             servers: Vec::new(),
             speakers: (0..nodes).map(|_| None).collect(),
+            _turn: turn,
         };
         town.runtime.block_on(async {
             for definition in crds::all() {

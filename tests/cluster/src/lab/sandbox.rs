@@ -16,7 +16,7 @@ use crate::keeper::{CGROUPS, Keeper};
 /// Name of the sandbox among the kept processes.
 const NAME: &str = "sandbox";
 /// How long the kernel may take to make it.
-const PATIENCE: Duration = Duration::from_secs(20);
+const PATIENCE: Duration = Duration::from_secs(60);
 
 /// Joins a cgroup of its own in each hierarchy ($2 and on) and becomes the parent of the namespaces.
 const ENTER: &str = r#"set -eu

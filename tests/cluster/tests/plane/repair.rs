@@ -145,8 +145,9 @@ async fn doubled(plane: &ControlPlane, on: &Stage, old: Value, kind: Kind, reaso
     }
     if kind != DuplicateClusterIp {
         let ip = old["spec"]["clusterIP"].as_str().unwrap();
-        let (front, _) = ip.rsplit_once('.').unwrap();
-        let ip = format!("{front}.254");
+        let (front, last) = ip.rsplit_once('.').unwrap();
+        let another = if last == "254" { 253 } else { 254 };
+        let ip = format!("{front}.{another}");
         copy["spec"]["clusterIP"] = json!(ip);
         copy["spec"]["clusterIPs"] = json!([ip]);
     }

@@ -7,9 +7,13 @@ use std::{
     io::{BufRead as _, BufReader, Write as _},
     path::Path,
     process::{Child, Command, Stdio},
-    sync::{OnceLock, mpsc},
+    sync::{
+        Arc, OnceLock,
+        atomic::{AtomicBool, Ordering},
+        mpsc,
+    },
     thread::JoinHandle,
-    time::{Duration, SystemTime, UNIX_EPOCH},
+    time::{Duration, Instant, SystemTime, UNIX_EPOCH},
 };
 
 use serde_json::Value;
@@ -36,6 +40,44 @@ pub(crate) fn now() -> f64 {
 pub(crate) struct Watch {
     child: Child,
     lines: JoinHandle<Vec<Value>>,
+    stalls: Stalls,
+}
+
+/// Sleeps for a moment again and again: whoever is woken so much too late had no processor, nor had
+/// the speakers, and what is measured then is this machine.
+struct Stalls {
+    ended: Arc<AtomicBool>,
+    thread: JoinHandle<Duration>,
+}
+
+impl Stalls {
+    const MOMENT: Duration = Duration::from_millis(5);
+    /// On two busy processors it is woken within a few milliseconds.
+    const LATE: Duration = Duration::from_millis(25);
+
+    fn start() -> Self {
+        let ended = Arc::new(AtomicBool::new(false));
+        let until = Arc::clone(&ended);
+        let thread = std::thread::spawn(move || {
+            let mut all = Duration::ZERO;
+            while !until.load(Ordering::Relaxed) {
+                let began = Instant::now();
+                std::thread::sleep(Self::MOMENT);
+                let late = began.elapsed().saturating_sub(Self::MOMENT);
+                if late > Self::LATE {
+                    all += late;
+                }
+            }
+            all
+        });
+        Self { ended, thread }
+    }
+
+    /// In milliseconds.
+    fn end(self) -> f64 {
+        self.ended.store(true, Ordering::Relaxed);
+        self.thread.join().unwrap().as_secs_f64() * 1e3
+    }
 }
 
 /// Somebody said that it has an address.
@@ -61,6 +103,8 @@ pub(crate) struct Question {
 /// All that a prober saw.
 pub(crate) struct Record {
     pub(crate) seen: Vec<Seen>,
+    /// For how many milliseconds this machine stood still meanwhile; none of them is the speakers'.
+    pub(crate) stalled: f64,
     questions: BTreeMap<String, Vec<Question>>,
 }
 
@@ -89,7 +133,11 @@ impl Watch {
             lines
         });
         started.recv().expect("the prober says that it runs");
-        Self { child, lines }
+        Self {
+            child,
+            lines,
+            stalls: Stalls::start(),
+        }
     }
 
     /// Ends it; what it saw.
@@ -98,6 +146,10 @@ impl Watch {
         stdin.write_all(b"end\n").unwrap();
         drop(stdin);
         assert!(self.child.wait().unwrap().success());
+        let stalled = self.stalls.end();
+        if stalled > 0.0 {
+            println!("this machine stood still for {stalled:.0} ms");
+        }
         let lines = self.lines.join().unwrap();
         let start = lines[0]["start_unix_ms"].as_f64().unwrap();
         let seen = lines
@@ -111,6 +163,7 @@ impl Watch {
         });
         Record {
             seen: seen.collect(),
+            stalled,
             questions: questions(&lines, start),
         }
     }

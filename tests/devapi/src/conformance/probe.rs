@@ -10,7 +10,7 @@ use serde_json::{Value, json};
 use super::Cluster;
 
 /// Longest wait for anything a server does by itself: a definition to be served, a watch event to arrive.
-const PATIENCE: Duration = Duration::from_secs(20);
+const PATIENCE: Duration = Duration::from_secs(60);
 
 /// What was expected and what was seen.
 #[derive(Debug, thiserror::Error)]

@@ -125,11 +125,52 @@ impl Hooked {
         self.until_entries(2).await;
     }
 
-    /// Waits until the configuration has so many.
+    /// Waits until the configuration has so many, and the API server goes by it.
     pub(crate) async fn until_entries(&self, number: usize) {
         let what = format!("the configuration has {number} entries");
         (self.on.cluster)
             .until(&what, async |_| self.entries().await.len() == number)
             .await;
+        self.is_known().await;
+    }
+
+    /// Waits until the API server goes by the configuration as it is, or by its absence. It hears of
+    /// configurations by a watch, a moment after each is written and in their order: one that is
+    /// written now, and refuses something, tells when.
+    pub(crate) async fn is_known(&self) {
+        const LAST: &str = "last";
+        let cluster = &self.on.cluster;
+        let last = json!({
+            "apiVersion": "admissionregistration.k8s.io/v1", "kind": "MutatingWebhookConfiguration",
+            "metadata": {"name": LAST},
+            "webhooks": [{
+                "name": "last.example.com", "admissionReviewVersions": ["v1"], "sideEffects": "None",
+                "clientConfig": {"url": "https://127.0.0.1:1/"}, "timeoutSeconds": 1,
+                "rules": [{
+                    "apiGroups": [""], "apiVersions": ["v1"], "operations": ["CREATE"],
+                    "resources": ["configmaps"],
+                }],
+            }],
+        });
+        cluster.create(last).await;
+        let refuses = async |is: bool| {
+            let what = format!("the API server has heard of the last configuration: {is}");
+            cluster
+                .until(&what, async |cluster| {
+                    let object = json!({
+                        "apiVersion": "v1", "kind": "ConfigMap", "metadata": {"name": LAST},
+                    });
+                    let request =
+                        http::Request::post("/api/v1/namespaces/default/configmaps?dryRun=All")
+                            .header("content-type", "application/json")
+                            .body(object.to_string().into_bytes())
+                            .unwrap();
+                    cluster.client().request::<Value>(request).await.is_err() == is
+                })
+                .await;
+        };
+        refuses(true).await;
+        cluster.delete("MutatingWebhookConfiguration", LAST).await;
+        refuses(false).await; // or the next one would be taken for known by this one
     }
 }
