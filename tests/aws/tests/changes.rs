@@ -140,7 +140,9 @@ async fn other_targets_get_traffic_when_they_are_healthy() {
 #[ignore = "moto: needs Python and PyPI"]
 async fn nodes_that_come_are_one_call_for_each_target_group() {
     let play = Play::new(&[]).await;
-    let running = play.controller("one");
+    let mut settings = play.settings();
+    settings.node_window = Duration::from_secs(2); // all come within it, on a busy machine too
+    let running = play.controller_with("one", settings);
     for name in ["a", "b", "web"] {
         play.cluster().create(service(name, tcp(80))).await;
         play.ready(name).await;
@@ -161,7 +163,7 @@ async fn nodes_that_come_are_one_call_for_each_target_group() {
         true
     })
     .await;
-    tokio::time::sleep(Duration::from_secs(1)).await;
+    tokio::time::sleep(Duration::from_secs(3)).await; // another window
     let counts = play.aws.counts();
     assert_eq!(counts.get("RegisterTargets"), Some(&3), "{counts:?}");
     // What was applied is written down beside: one AddTags a load balancer.

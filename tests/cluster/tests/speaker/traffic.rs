@@ -24,7 +24,7 @@ pub(crate) fn a_new_address_answers_within_a_second_and_says_where(town: &mut To
         let took = first.at - created;
         println!("{ip} answers after {took:.0} ms");
         assert!(
-            took < PROMISED + 1_000.0,
+            took < PROMISED + 1_000.0 + record.stalled,
             "{ip}: {took} ms with the time of kubectl"
         );
         let served = town.curl(ip, "/hostname");
