@@ -1,9 +1,9 @@
-//! Adds up the closing lines of cargo's test harness.
+//! Adds up the closing lines of cargo's test harness, and keeps what it says of tests that failed.
 
 use std::fmt;
 
 /// What the `test result:` lines seen so far add up to.
-#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
+#[derive(Clone, PartialEq, Eq, Debug, Default)]
 pub(crate) struct Counts {
     /// Tests that ran and passed.
     pub(crate) passed: u64,
@@ -11,14 +11,24 @@ pub(crate) struct Counts {
     pub(crate) failed: u64,
     /// Tests that did not run: ignored, or left out by a filter.
     pub(crate) skipped: u64,
+    /// What those that failed printed, and their names.
+    pub(crate) failures: Vec<String>,
+    /// Whether such lines come now.
+    failing: bool,
 }
 
 impl Counts {
-    /// Takes one line of output; lines that are no closing line change nothing.
+    /// Takes one line of output; lines that are no closing line, and say nothing of a failure, change
+    /// nothing.
     pub(crate) fn see(&mut self, line: &str) {
+        self.failing |= line == "failures:";
         let Some(rest) = line.trim().strip_prefix("test result: ") else {
+            if self.failing && line != "failures:" {
+                self.failures.push(line.to_owned());
+            }
             return;
         };
+        self.failing = false;
         let Some((_verdict, rest)) = rest.split_once(". ") else {
             return;
         };
@@ -42,6 +52,7 @@ impl Counts {
     pub(crate) fn no_longer_ignored(&mut self, again: Self) {
         self.passed += again.passed;
         self.failed += again.failed;
+        self.failures.extend(again.failures);
         self.skipped = self.skipped.saturating_sub(again.passed + again.failed);
     }
 }
@@ -91,9 +102,25 @@ mod tests {
             Counts {
                 passed: 5,
                 failed: 1,
-                skipped: 5
+                skipped: 5,
+                ..Counts::default()
             }
         );
+    }
+
+    #[test]
+    fn what_is_said_of_failures_is_kept_to_be_said_again() {
+        let seen = counts(
+            "test a ... FAILED\n\nfailures:\n\n---- a stdout ----\nwhy\n\nfailures:\n    a\n\n\
+             test result: FAILED. 0 passed; 1 failed; 0 ignored\ntest b ... ok\n",
+        );
+        assert_eq!(
+            seen.failures,
+            ["", "---- a stdout ----", "why", "", "    a", ""]
+        );
+        let mut all = counts("test result: ok. 2 passed; 0 failed; 1 ignored");
+        all.no_longer_ignored(seen);
+        assert_eq!((all.failures.len(), all.failed), (6, 1));
     }
 
     #[test]

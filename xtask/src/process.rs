@@ -4,6 +4,7 @@ use std::ffi::OsStr;
 use std::io::{BufRead, BufReader, Write};
 use std::path::Path;
 use std::process::{Command, ExitStatus, Stdio};
+use std::time::Duration;
 
 use anyhow::Context;
 
@@ -48,6 +49,20 @@ pub(crate) fn run(command: &mut Command) -> anyhow::Result<ExitStatus> {
     command
         .status()
         .with_context(|| format!("cannot start `{}`", line(command)))
+}
+
+/// The same, up to three times: what comes over a network may fail to come, and a mirror that stumbles
+/// is no failure of ours.
+pub(crate) fn run_patiently(command: &mut Command) -> anyhow::Result<ExitStatus> {
+    for pause in [5, 30] {
+        let status = run(command)?;
+        if status.success() {
+            return Ok(status);
+        }
+        println!("{status}; again in {pause} s");
+        std::thread::sleep(Duration::from_secs(pause));
+    }
+    run(command)
 }
 
 /// Runs it, prints its standard output as it comes and hands every line of it to `see`.

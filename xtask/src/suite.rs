@@ -78,6 +78,10 @@ pub(crate) fn run(root: &Path, only: &[Part]) -> anyhow::Result<ExitCode> {
             .unwrap_or_else(|error| Outcome::Failed(format!("{error:#}")));
         report.add(name, outcome, start.elapsed());
     }
+    if !counts.failures.is_empty() {
+        // Once more, where it is found.
+        println!("\n==== failed tests ====\n{}", counts.failures.join("\n"));
+    }
     println!("\n==== summary ====");
     print!("{}", report.table());
     if !only.is_empty() {

@@ -21,7 +21,7 @@ pub(crate) fn cargo_deny(root: &Path) -> anyhow::Result<()> {
     println!("cargo-deny is not installed; installing it (about two minutes)");
     let install = ["install", "cargo-deny", "--locked", "--version", CARGO_DENY];
     // It runs for a second a day: what counts is how fast it compiles.
-    let status = process::run(
+    let status = process::run_patiently(
         process::cargo(root, install)
             .env("CARGO_PROFILE_RELEASE_OPT_LEVEL", "1")
             .env("CARGO_PROFILE_RELEASE_LTO", "off")
@@ -43,10 +43,12 @@ pub(crate) fn debian_packages(missing: &[&str]) -> anyhow::Result<()> {
         return Ok(());
     }
     println!("installing {}", missing.join(" "));
-    let update = process::run(Command::new("apt-get").args(["update", "--quiet"]))?;
+    let update = process::run_patiently(Command::new("apt-get").args(["update", "--quiet"]))?;
     ensure!(update.success(), "apt-get update: {update}");
-    let install = process::run(
+    let install = process::run_patiently(
         Command::new("apt-get")
+            // Another apt may be at work, as on a machine that has just started.
+            .args(["-o", "DPkg::Lock::Timeout=300"])
             .args(["install", "--yes", "--quiet", "--no-install-recommends"])
             .args(missing)
             .env("DEBIAN_FRONTEND", "noninteractive"),

@@ -89,7 +89,9 @@ impl Town {
         self.apply(&json!({
             "apiVersion": "portolan.dev/v1alpha1", "kind": "AddressPool",
             "metadata": {"name": "external"},
-            "spec": {"addresses": ADDRESSES},
+            // What one sentence gives back no other gets: until each kube-proxy knows of that, the
+            // address leads to the pods of whoever had it before.
+            "spec": {"addresses": ADDRESSES, "retainFor": "1h"},
         }));
     }
 

@@ -314,9 +314,8 @@ pub(crate) fn an_address_given_back_no_longer_answers(town: &Town) {
     town.kubectl(&["-n", ns, "patch", "service", "back", "-p", plain]);
     town.until("it does not answer there", || {
         match town.try_curl(&url, "1") {
-            Ok(told) if told == pod.name => Err(told),
-            // The lowest address that is free may be another sentence's by now.
-            Ok(_) | Err(_) => Ok(()),
+            Ok(told) => Err(told),
+            Err(_) => Ok(()),
         }
     });
     town.until("nothing of ours is left on it", || {
