@@ -24,7 +24,7 @@ mod words;
 
 pub use holders::{Allocator, PoolUsage, UsageCounts};
 pub use policy::Binding;
-pub use pool::{Admission, Band, Pool, PoolState, Strategy, stable_hash};
+pub use pool::{Admission, Band, FNV_BASIS, Pool, PoolState, Strategy, fnv, stable_hash};
 pub use range::{RangeError, RangeSet};
 pub use selector::{Operator, Requirement, Selector};
 pub use sharing::{Obstacle, Sharing, Terms, may_share};

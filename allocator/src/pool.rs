@@ -188,10 +188,11 @@ pub fn stable_hash(namespace: &str, name: &str, salt: Option<&str>) -> u64 {
 }
 
 /// FNV's 64-bit offset basis (draft-eastlake-fnv).
-pub(crate) const FNV_BASIS: u64 = 0xcbf2_9ce4_8422_2325;
+pub const FNV_BASIS: u64 = 0xcbf2_9ce4_8422_2325;
 
-/// FNV-1a over further bytes.
-pub(crate) fn fnv(hash: u64, text: &str) -> u64 {
+/// 64-bit FNV-1a over further bytes: the same in every process and version, which std's hashers do not
+/// promise.
+pub fn fnv(hash: u64, text: &str) -> u64 {
     text.bytes().fold(hash, |hash, byte| {
         (hash ^ u64::from(byte)).wrapping_mul(0x0100_0000_01b3)
     })

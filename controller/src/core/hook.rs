@@ -12,7 +12,7 @@
 
 use std::sync::Arc;
 
-use allocator::Admission;
+use allocator::{Admission, FNV_BASIS, fnv};
 use k8s_openapi::{
     ByteString,
     api::admissionregistration::v1::{
@@ -270,7 +270,7 @@ fn name(pool: &str, suffix: &str) -> String {
     }
     // Names of Kubernetes objects are ASCII.
     let kept: String = pool.chars().take(NAME_BYTES - suffix.len() - 20).collect();
-    let hash = super::hash::fnv1a([pool]);
+    let hash = fnv(FNV_BASIS, pool);
     format!("{}-{hash:016x}.{suffix}", kept.trim_end_matches(['.', '-']))
 }
 

@@ -10,7 +10,6 @@ pub mod decide;
 pub mod effect;
 pub mod engine;
 pub mod failing;
-pub mod hash;
 pub mod holdings;
 pub mod hook;
 pub mod index;

@@ -62,13 +62,11 @@ impl ServiceCidrs {
         if !self.families.is_empty() {
             return self.families.clone();
         }
-        let mut families = self.records.values().flat_map(|r| families_of(&r.cidrs));
-        let families: Vec<Family> = families.by_ref().collect();
-        let of = |family| families.contains(&family).then_some(family);
-        [of(Family::V4), of(Family::V6)]
-            .into_iter()
-            .flatten()
-            .collect()
+        let all = self.records.values().flat_map(|r| families_of(&r.cidrs));
+        let all: Vec<Family> = all.collect();
+        let mut families = vec![Family::V4, Family::V6];
+        families.retain(|family| all.contains(family));
+        families
     }
 
     /// The addresses that the API server takes when a Service asks for one. Where CIDRs overlap the

@@ -5,6 +5,7 @@
 use std::{net::IpAddr, sync::Arc, time::Duration};
 
 use allocator::block::BlockId;
+use allocator::{FNV_BASIS, fnv};
 use crds::{AddressPool, AllocationBlock};
 use http::{HeaderValue, Request, header};
 use jiff::Timestamp;
@@ -29,7 +30,6 @@ use tracing::{debug, warn};
 use super::metrics::{Metrics, Outcome, Verb};
 use crate::core::{
     effect::{Effect, EventNote, Failure, Input, Pass, ServicePatch},
-    hash::fnv1a,
     record::{PoolKind, Rejection},
     reserve::{self, Change},
     translate,
@@ -289,7 +289,8 @@ pub(super) fn posting() -> PostParams {
 /// The name is made of the content, so that the same Event is created once, whoever tries.
 fn event(note: &EventNote, identity: &str, wall: i64) -> Result<Request<Vec<u8>>, Failure> {
     let text = clipped(&note.note, NOTE_BYTES);
-    let hash = fnv1a([note.uid.as_str(), note.reason.as_str(), text]);
+    let parts = [note.uid.as_str(), note.reason.as_str(), text];
+    let hash = (parts.into_iter()).fold(FNV_BASIS, |hash, part| fnv(fnv(hash, part), "\0"));
     let at = Timestamp::from_second(wall).unwrap_or(Timestamp::UNIX_EPOCH);
     let body = json!({
         "apiVersion": "events.k8s.io/v1",

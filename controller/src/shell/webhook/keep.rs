@@ -7,7 +7,7 @@ use futures::{Stream, StreamExt as _, stream};
 use k8s_openapi::api::{admissionregistration::v1::MutatingWebhookConfiguration, core::v1::Secret};
 use kube::{
     Api, Client,
-    api::{Patch, PostParams},
+    api::Patch,
     runtime::{
         WatchStreamExt as _,
         watcher::{self, watch_object},
@@ -24,7 +24,7 @@ use super::{
         drive::Mandate,
         metrics::Metrics,
         run::{Ended, State},
-        write::{MANAGER, TIMEOUT, patching},
+        write::{TIMEOUT, patching, posting},
     },
     Certificates, EXEMPT, PATH, Webhook,
     certify::certify,
@@ -33,6 +33,7 @@ use super::{
 };
 use crate::core::{
     certificates::{self, MANAGED, Pair, Step, Stored},
+    failing::Failing,
     hook::{self, Bundle},
 };
 
@@ -40,10 +41,6 @@ use crate::core::{
 const READ: Duration = Duration::from_secs(10);
 /// Look again at least so often, whatever the certificates say.
 const LONGEST_WAIT: Duration = Duration::from_secs(600);
-/// The first pause after a failure; doubled each time.
-const FIRST_PAUSE: Duration = Duration::from_secs(1);
-/// No pause is longer.
-const LONGEST_PAUSE: Duration = Duration::from_secs(60);
 
 /// What it works with.
 pub(super) struct Seat {
@@ -143,7 +140,8 @@ impl Keeper {
             watch_object(all, &self.configuration)
                 .default_backoff()
                 .boxed();
-        let mut pause = FIRST_PAUSE;
+        // One leads and writes, so that jitter has nobody to keep apart: any seed will do.
+        let (mut failing, mut rests) = (Failing::new(0), Instant::now());
         loop {
             let now = (self.seat.wall)();
             self.read_files();
@@ -151,15 +149,19 @@ impl Keeper {
             let leads =
                 (self.seat.mandate.borrow_and_update()).is_some_and(|until| Instant::now() < until);
             let mut wait = LONGEST_WAIT;
-            if leads {
+            // Whatever else wakes it, the lease's renewals among it: what failed is not tried sooner.
+            let rest = rests.saturating_duration_since(Instant::now());
+            if leads && rest > Duration::ZERO {
+                wait = rest;
+            } else if leads {
                 match self.work(now).await {
                     // What was written is known: go on from there.
                     Ok(Work::Done) => {
-                        pause = FIRST_PAUSE;
+                        failing.succeeded(&());
                         continue;
                     }
                     Ok(Work::Wait(until)) => {
-                        pause = FIRST_PAUSE;
+                        failing.succeeded(&());
                         let seconds = u64::try_from(until.saturating_sub(now)).unwrap_or_default();
                         wait = wait.min(Duration::from_secs(seconds.max(1)));
                     }
@@ -167,8 +169,8 @@ impl Keeper {
                         if !matches!(failed, Failed::Conflict) {
                             self.say(&format!("the webhook is not as it should be: {failed}"));
                         }
-                        wait = pause;
-                        pause = (pause * 2).min(LONGEST_PAUSE);
+                        wait = failing.delay(&());
+                        rests = Instant::now() + wait;
                     }
                 }
             }
@@ -314,12 +316,8 @@ impl Keeper {
                 let fresh = certify(&terms, now)?;
                 let secret = certificates::first(&name.namespace, &name.name, &fresh);
                 let api = Api::<Secret>::namespaced(self.seat.client.clone(), &name.namespace);
-                let posting = PostParams {
-                    field_manager: Some(MANAGER.to_owned()),
-                    ..PostParams::default()
-                };
                 // Twice is refused: it exists then.
-                let made = within(api.create(&posting, &secret)).await?;
+                let made = within(api.create(&posting(), &secret)).await?;
                 info!(secret = %name, "made the first certificate of the webhook");
                 self.see_secret(Some(&made));
                 return Ok(Work::Done);

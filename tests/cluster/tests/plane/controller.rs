@@ -9,21 +9,10 @@ use tests::{
     fixtures::{bare, pool, with},
     for_every_sentence,
     stage::Running,
-    suite,
+    suite as sentences,
 };
 
-use crate::common::{real, stage::stage};
-
-macro_rules! each {
-    ($($sentence:ident)*) => { $(
-        #[tokio::test]
-        #[ignore = "real Kubernetes: cargo xtask cluster build, then cargo test -p cluster -- --ignored"]
-        async fn $sentence() {
-            let real = real(Options::default()).await;
-            suite::$sentence(stage(&real.plane).await).await;
-        }
-    )* };
-}
+use crate::common::{each, real, stage::stage};
 
 for_every_sentence!(each);
 

@@ -18,18 +18,7 @@ use tests::{
 };
 use tower::ServiceExt as _;
 
-use crate::common::{real, stage::stage};
-
-macro_rules! each {
-    ($($sentence:ident)*) => { $(
-        #[tokio::test]
-        #[ignore = "real Kubernetes: cargo xtask cluster build, then cargo test -p cluster -- --ignored"]
-        async fn $sentence() {
-            let real = real(Options::default()).await;
-            sentences::$sentence(stage(&real.plane).await).await;
-        }
-    )* };
-}
+use crate::common::{each, real, stage::stage};
 
 for_every_node_port_sentence!(each);
 
